@@ -1,0 +1,113 @@
+"""Look into a model from outside: its attention weights, its parameters, its cost."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+from attention_notes.layers.attention import attention_weights
+
+
+@contextmanager
+def record_attention(model: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Record the attention weights of every layer of ``model`` while its fused kernels keep running.
+
+    Works on any model that calls ``F.scaled_dot_product_attention``, from this package or another. The weights are
+    computed beside the fused kernel by the literal equation, so the model's outputs do not change.
+
+    Yields:
+        A dictionary, filled by each forward pass: the name of the innermost module that attended (as in
+        ``model.named_modules()``) to weights ``b h n m``. A module that attends again adds ``name#2``, ``name#3``...
+
+    Raises:
+        RuntimeError: when the context closes and no attention was seen: the model did not run, or has none.
+
+    Example:
+        >>> with record_attention(model) as maps:
+        ...     model(images)
+        >>> maps["blocks.0.attention"].shape
+    """
+    maps: dict[str, Tensor] = {}
+    inside: list[str] = []
+    handles = []
+    fused = F.scaled_dot_product_attention
+
+    def leave(*_: Any) -> None:
+        inside.pop()
+
+    def recorded(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if inside:
+            with torch.no_grad():
+                maps[_unused(inside[-1], maps)] = _weights(query, key, *args, **kwargs)
+        return fused(query, key, value, *args, **kwargs)
+
+    for name, module in model.named_modules():
+        handles.append(module.register_forward_pre_hook(lambda *_, name=name: inside.append(name)))
+        handles.append(module.register_forward_hook(leave, always_call=True))
+    fastpath = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # nn.TransformerEncoderLayer's own kernel cannot be looked into
+    try:
+        with patch.object(F, "scaled_dot_product_attention", recorded):
+            yield maps
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fastpath)
+        for handle in handles:
+            handle.remove()
+    if not maps:
+        raise RuntimeError(
+            f"no softmax attention ran inside record_attention({type(model).__name__}): "
+            "call the model inside the with-block, or choose a model that has some"
+        )
+
+
+def _unused(name: str, maps: dict[str, Tensor]) -> str:
+    times = sum(entry == name or entry.startswith(f"{name}#") for entry in maps)
+    return f"{name}#{times + 1}" if times else name
+
+
+def _weights(
+    query: Tensor,
+    key: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """The literal weights for the arguments of the fused kernel, less ``value``."""
+    if is_causal:
+        attn_mask = query.new_ones(query.shape[-2], key.shape[-2], dtype=torch.bool).tril()
+    if enable_gqa:
+        key = key.repeat_interleave(query.shape[-3] // key.shape[-3], dim=-3)
+    return attention_weights(query, key, mask=attn_mask, scale=scale)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of parameters; a shared one counts once."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def count_macs(model: Callable, *inputs: Tensor, **options: Any) -> int:
+    """Multiply-accumulates of one forward pass, attention included: what papers call FLOPs.
+
+    A MAC is two floating-point operations. Fused attention is counted as the two products that it is, ``n m d`` and
+    ``n m d_v`` a head. Works on any device; on ``meta`` nothing is computed.
+    """
+    counter = FlopCounterMode(display=False, custom_mapping=_fused_on_cpu())
+    with torch.no_grad(), counter:
+        model(*inputs, **options)
+    return counter.get_total_flops() // 2
+
+
+def _fused_on_cpu() -> dict[Any, Any]:
+    """The counter of PyTorch knows the fused kernels of CUDA only; this is the one of the CPU."""
+
+    def flops(q_shape: Any, k_shape: Any, v_shape: Any, *_: Any, **__: Any) -> int:
+        return sdpa_flop_count(q_shape, k_shape, v_shape)
+
+    return {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: flops}

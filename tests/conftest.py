@@ -1,0 +1,48 @@
+"""Checked shapes for every call into the package, and references that import on any build."""
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+import jaxtyping
+import pytest
+import torch
+
+# The axes in the package's signatures are checked here, and only here.
+jaxtyping.install_import_hook("attention_notes", "beartype.beartype")
+
+_torchvision_schemas = None
+
+
+def pytest_configure() -> None:
+    """Let torchvision's and timm's models import where torchvision's compiled part does not fit this torch.
+
+    The two operators are only declared; no test here calls them.
+    """
+    global _torchvision_schemas
+    spec = importlib.util.find_spec("torchvision")
+    if spec is None or spec.origin is None:
+        return
+    compiled = next(Path(spec.origin).parent.glob("_C*.so"), None)
+    try:
+        if compiled is None:
+            raise OSError("torchvision has no compiled part")
+        torch.ops.load_library(str(compiled))
+    except OSError:
+        _torchvision_schemas = torch.library.Library("torchvision", "DEF")
+        for name in ("nms", "qnms"):
+            _torchvision_schemas.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    """Give every test the same random numbers, whatever ran before it."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Switch the checked axes off, as they are for users: what is left are the package's own errors."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
