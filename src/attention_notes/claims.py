@@ -9,7 +9,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -73,11 +73,12 @@ def close(a: Tensor, b: Tensor) -> Close:
     tolerance = max(_TOLERANCE.get(t.dtype, 0.0) for t in (a, b))
     a, b = a.detach().double().cpu(), b.detach().double().cpu()
     agrees = bool((a - b).abs().max() <= tolerance * b.abs().max().clamp(min=1))
-    return Close(agrees, f"difference {'below' if agrees else 'above'} {tolerance:g}")
+    bound = f"{tolerance:g}".replace("e-0", "e-")
+    return Close(agrees, f"difference {'below' if agrees else 'above'} {bound}")
 
 
 def check(
-    claim_id: str, statement: Any = None, *, ours: float | None = None, instead: Any = None, measured: str = ""
+    claim_id: str, statement: Any = None, *, ours: int | float | None = None, instead: Any = None, measured: str = ""
 ) -> None:
     """Hold a measurement against a claim, and show the verdict in one line.
 
@@ -94,7 +95,6 @@ def check(
             recorded verdict; then either the code or the verdict is wrong.
     """
     claim = find(claim_id)
-    _run_once(claim_id)
     if (statement is None) == (ours is None):
         raise ClaimError(f"{claim_id}: pass either the truth of the statement or ours=, a number")
     if ours is not None:
@@ -102,6 +102,7 @@ def check(
             raise ClaimError(f"{claim_id}: ours={ours} was given, but its entry in facts/{claim.key}.yml has no value")
         statement = rounds_to(ours, claim.value)
         measured = measured or f"{ours:,}"
+    _run_once(claim_id)
     measured = measured or getattr(instead if instead is not None else statement, "words", "")
     as_said, corrected = _truth(claim_id, statement), None if instead is None else _truth(claim_id, instead)
     if claim.verdict == "told":
@@ -162,7 +163,7 @@ def parse_facts(key: str, text: str) -> dict[str, Any]:
     return {"paper": raw["paper"], "claims": entries}
 
 
-def rounds_to(ours: float, printed: str) -> bool:
+def rounds_to(ours: int | float, printed: str) -> bool:
     """Whether a measured number rounds to one as printed: ``86_567_656`` to ``"86M"``, ``17.56e9`` to ``"17.6G"``.
 
     Raises:
@@ -203,18 +204,22 @@ def audit(key: str, run: Iterable[str], told: Iterable[str]) -> list[str]:
     return problems + [f"{key}.md does not answer {i!r}" for i in known if i not in found and i not in told]
 
 
-def _claim(key: str, claim_id: str, entry: dict[str, str]) -> Claim:
+def _claim(key: str, claim_id: str, entry: dict[str, Any]) -> Claim:
     where = f"facts/{key}.yml: {claim_id}"
-    claim = Claim(id=claim_id, key=key, **{{"if": "condition"}.get(k, k): str(v).strip() for k, v in entry.items()})
-    if not claim.source:
+    given = {{"if": "condition"}.get(name, name): str(value).strip() for name, value in entry.items()}
+    for name in given.keys() - {field.name for field in fields(Claim)}:
+        raise ClaimError(f"{where} has the unknown entry {name!r}")
+    if not given.get("source"):
         raise ClaimError(f"{where} has no source: name the note and line, or the paper's table, equation or page")
-    if claim.verdict not in VERDICTS:
-        raise ClaimError(f"{where} has verdict {claim.verdict!r}; known: {', '.join(VERDICTS)}")
-    needed = {"holds if": "condition", "does not hold": "instead", "told": "reference"}.get(claim.verdict)
-    if needed and not getattr(claim, needed):
+    if not given.get("says"):
+        raise ClaimError(f"{where} says nothing: it needs an entry 'says', the statement in your own words")
+    if given.get("verdict") not in VERDICTS:
+        raise ClaimError(f"{where} has verdict {given.get('verdict')!r}; known: {', '.join(VERDICTS)}")
+    needed = {"holds if": "condition", "does not hold": "instead", "told": "reference"}.get(given["verdict"])
+    if needed and not given.get(needed):
         name = "if" if needed == "condition" else needed
-        raise ClaimError(f"{where} is recorded as {claim.verdict!r} and so needs an entry {name!r}")
-    return claim
+        raise ClaimError(f"{where} is recorded as {given['verdict']!r} and so needs an entry {name!r}")
+    return Claim(id=claim_id, key=key, **given)
 
 
 _runs: set[tuple[str, int]] = set()

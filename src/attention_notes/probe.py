@@ -1,12 +1,13 @@
 """Look into a model from outside: its attention weights, its parameters, its cost."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
@@ -85,6 +86,30 @@ def _weights(
     if enable_gqa:
         key = key.repeat_interleave(query.shape[-3] // key.shape[-3], dim=-3)
     return attention_weights(query, key, mask=attn_mask, scale=scale)
+
+
+def rollout(maps: Mapping[str, Float[Tensor, "b h n n"]]) -> Float[Tensor, "b n n"]:
+    r"""Attention rollout: how much of each input token has reached each output token, through all recorded layers.
+
+    .. math:: \tilde A = A_L' \cdots A_1', \qquad A_\ell' = \tfrac12 (\bar A_\ell + I)
+
+    with :math:`\bar A_\ell` the mean of a layer's heads, and one half for the residual path (Abnar & Zuidema 2020,
+    section 3). It follows weights alone: it knows nothing of the values, the MLPs and the norms.
+
+    Args:
+        maps: what ``record_attention`` recorded of self-attention, in the order of the layers.
+
+    Raises:
+        ValueError: if there are no maps, or if they are not square and of one shape.
+    """
+    shapes = sorted({(m.shape[0], *m.shape[-2:]) for m in maps.values()})
+    if len(shapes) != 1 or shapes[0][1] != shapes[0][2]:
+        raise ValueError(f"rollout needs self-attention over one sequence; got (batch, queries, keys) of {shapes}")
+    layers = [m.mean(dim=-3) for m in maps.values()]
+    total = torch.eye(shapes[0][1], device=layers[0].device, dtype=layers[0].dtype).expand_as(layers[0])
+    for weights in layers:
+        total = (weights @ total + total) / 2
+    return total
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -1,0 +1,46 @@
+# Two commands matter: `make book` builds the site, `make test` checks everything. The rest are parts of the two.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || echo python3)
+VENV ?= .venv
+BIN = $(VENV)/bin
+SAY = @printf '\n\033[1m%s\033[0m\n'
+# The kernel's word on TCP is of no use to a reader of the build's output.
+export PYDEVD_DISABLE_FILE_VALIDATION = 1
+
+.PHONY: book test lint notebooks serve clean
+
+book: $(VENV)/ready  ## execute what changed and build the site
+	$(SAY) "Building the book"
+	@$(BIN)/jupyter-book build .
+	@echo "The site is at $(CURDIR)/_build/html/index.html"
+
+test: lint  ## lint, types, tests, the site, and every notebook executed again and compared
+	$(SAY) "Tests"
+	@$(BIN)/pytest tests --ignore=tests/book
+	@$(MAKE) --no-print-directory book
+	$(SAY) "The built site and the twins"
+	@$(BIN)/pytest tests/book
+	@$(MAKE) --no-print-directory notebooks
+
+lint: $(VENV)/ready
+	$(SAY) "Lint and types"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+notebooks: $(VENV)/ready
+	$(SAY) "Notebooks, executed again and compared output by output"
+	@$(BIN)/pytest -v --nbval book
+
+serve: $(VENV)/ready  ## show the site and rebuild it on change
+	@$(BIN)/python book/serve.py
+
+clean:
+	rm -rf _build
+
+$(VENV)/ready: requirements.txt pyproject.toml
+	$(SAY) "Making the environment in $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+		{ echo "Python 3.11, 3.12 or 3.13 is needed; $(PYTHON) is $$($(PYTHON) --version). Say PYTHON=..."; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --progress-bar on --disable-pip-version-check -r requirements.txt
+	@touch $@

@@ -1,0 +1,155 @@
+"""The book's Sphinx extension: executes what changed, keeps the executed twins, and writes the ledger of claims."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import yaml
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.config import Config
+from sphinx.environment import BuildEnvironment
+from sphinx.errors import ExtensionError
+from sphinx.util import logging
+
+from attention_notes.claims import ClaimError, audit, calls, load_facts
+
+from . import formulas, ledger, source
+from .closure import code_cells, files_behind, fingerprint
+from .references import resolver
+from .twin import make_twin, write_if_changed
+
+logger = logging.getLogger(__name__)
+_TOLD = re.compile(r"\{told\}`([^`]+)`")
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Connect to Sphinx."""
+    formulas.setup(app)
+    ledger.setup(app)
+    source.setup(app)
+    app.connect("config-inited", _base_address)
+    app.connect("builder-inited", _audit_claims)
+    app.connect("env-get-outdated", _outdated)
+    app.connect("env-before-read-docs", _ledger_last)
+    app.connect("source-read", _key_the_cache)
+    app.connect("doctree-read", _anchor_claims)
+    app.connect("html-page-context", _no_thebe, priority=900)
+    app.connect("build-finished", _harvest)
+    return {"version": "1", "parallel_read_safe": False, "parallel_write_safe": True}
+
+
+def chapters(env: BuildEnvironment) -> Iterator[tuple[str, Path]]:
+    """Document names and files of the pages that have cells."""
+    for docname in sorted(env.found_docs):
+        path = Path(env.doc2path(docname))
+        if path.suffix == ".md" and code_cells(path.read_text(encoding="utf-8")):
+            yield docname, path
+
+
+def executed_notebook(app: Sphinx, docname: str) -> Path:
+    """Where MyST-NB leaves the chapter as it was executed."""
+    return Path(app.outdir).parent / "jupyter_execute" / f"{docname}.ipynb"
+
+
+def _base_address(app: Sphinx, config: Config) -> None:
+    """The site's address follows from the repository's: https://github.com/a/b is shown at https://a.github.io/b/."""
+    match = re.fullmatch(r"https://github\.com/([^/]+)/([^/]+)/?", config.html_theme_options["repository_url"])
+    if match and not config.html_baseurl:
+        config.html_baseurl = f"https://{match[1]}.github.io/{match[2]}/"
+
+
+def _audit_claims(app: Sphinx) -> None:
+    """Before anything runs: each claim is answered exactly once, and none is unknown."""
+    problems: list[str] = []
+    app.env.find_files(app.config, app.builder)
+    for docname, path in chapters(app.env):
+        text = path.read_text(encoding="utf-8")
+        try:
+            run = [claim for cell in code_cells(text) for claim in calls(re.sub(r"(?m)^\s*[%!].*$", "", cell))]
+            if run or _TOLD.search(text):
+                load_facts.cache_clear()
+                problems += audit(path.stem, run, _TOLD.findall(text))
+        except (ClaimError, SyntaxError) as error:
+            problems.append(f"{docname}: {error}")
+    if problems:
+        raise ExtensionError("the claims and the chapters disagree:\n  " + "\n  ".join(problems))
+
+
+def _outdated(app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
+    """Chapters whose page was made from other code than there is now."""
+    return [
+        docname
+        for docname, path in chapters(env)
+        if docname in env.all_docs and env.metadata[docname].get("fingerprint") != fingerprint(path, _root(app))
+    ]
+
+
+def _ledger_last(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
+    """The pages made from what ran are made after it, and again whenever anything ran."""
+    made = [name for name in env.found_docs if Path(env.doc2path(name)).stem in ledger.PAGES]
+    if docnames:
+        docnames[:] = [name for name in docnames if name not in made] + made
+
+
+def _key_the_cache(app: Sphinx, docname: str, text: list[str]) -> None:
+    """Make the code behind a chapter part of what jupyter-cache looks at, by way of the kernel's metadata."""
+    path = Path(app.env.doc2path(docname))
+    if path.suffix != ".md" or not code_cells(text[0]):
+        return
+    mark = fingerprint(path, _root(app))
+    app.env.metadata[docname]["fingerprint"] = mark
+    _, front, body = re.split(r"^---\s*$", text[0], maxsplit=2, flags=re.MULTILINE)
+    matter = yaml.safe_load(front)
+    matter["kernelspec"]["fingerprint"] = mark
+    text[0] = f"---\n{yaml.safe_dump(matter)}---{body}"
+    for file in files_behind(path, _root(app)):
+        app.env.note_dependency(str(file))
+
+
+def _anchor_claims(app: Sphinx, doctree: nodes.document) -> None:
+    """Give every verdict its address and its colour."""
+    for cell in doctree.findall(lambda node: isinstance(node, nodes.container) and "cell" in node["classes"]):
+        block = next(iter(cell.findall(nodes.literal_block)), None)
+        if block is None or "check(" not in block.astext():
+            continue
+        found = [f"claim-{claim}" for claim in calls(re.sub(r"(?m)^\s*[%!].*$", "", block.astext()))]
+        verdicts = ledger.dress(cell)
+        if len(verdicts) == len(found):
+            for verdict, anchor in zip(verdicts, found, strict=True):
+                verdict["ids"] += [anchor]
+        else:
+            cell["ids"] += found
+
+
+def _harvest(app: Sphinx, exception: Exception | None) -> None:
+    """Keep the executed twin of every chapter beside it."""
+    if exception is not None or app.builder.format != "html":
+        return
+    repository = app.config.html_theme_options["repository_url"]
+    for docname, path in chapters(app.env):
+        executed = nbformat.read(executed_notebook(app, docname), as_version=4)
+        notebook = make_twin(
+            executed,
+            resolve=resolver(app, docname),
+            source=lambda name: source.source_of(name, _root(app)),
+            repository=repository,
+            fingerprint=fingerprint(path, _root(app)),
+        )
+        if write_if_changed(path.with_suffix(".ipynb"), notebook):
+            logger.info(f"kept the executed twin {path.with_suffix('.ipynb').name}")
+
+
+def _no_thebe(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: nodes.document) -> None:
+    """Jupyter Book brings sphinx-thebe along, whose script knows a third party's address; the book does not use it."""
+    context["script_files"] = [
+        script
+        for script in context["script_files"]
+        if "thebe" not in str(getattr(script, "filename", "")) and "THEBE" not in str(getattr(script, "attributes", ""))
+    ]
+
+
+def _root(app: Sphinx) -> Path:
+    return Path(app.srcdir)

@@ -1,0 +1,120 @@
+"""The ledger: every statement of the notes with its verdict, made from the facts and from what ran."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective, SphinxRole
+from sphinx.util.nodes import make_refnode
+
+from attention_notes.claims import MARKS, VERDICTS, Claim, ClaimError, find, keys, load_facts
+
+PAGES = ("ledger",)
+
+
+class Told(SphinxRole):
+    """``{told}`claim-id```: marks the place that tells a statement which nothing can run, and links to its entry."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        try:
+            claim = find(self.text)
+        except ClaimError as error:
+            return [], [self.inliner.reporter.error(str(error), line=self.lineno)]
+        link = make_refnode(
+            self.env.app.builder,
+            self.env.docname,
+            str(Path(self.env.docname).parent / "ledger"),
+            f"ledger-{claim.id}",
+            nodes.superscript("", "told"),
+            "Told, not run: this statement in the ledger",
+        )
+        link["classes"] += ["told"]
+        link["ids"] += [f"claim-{claim.id}"]
+        return [link], []
+
+
+class Answer(SphinxRole):
+    """``{answer}`claim-id```: a link to the cell or the sentence that answers a claim, worded as the claim's source."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        claim = find(self.text)
+        page = str(Path(self.env.docname).parent / claim.key)
+        words = nodes.inline("", claim.source)
+        return [make_refnode(self.env.app.builder, self.env.docname, page, f"claim-{claim.id}", words)], []
+
+
+class Ledger(SphinxDirective):
+    """``{ledger}``: one section for each chapter, one entry for each of its statements."""
+
+    def run(self) -> list[nodes.Node]:
+        folder = Path(self.env.docname).parent
+        present = [key for key in keys() if str(folder / key) in self.env.found_docs]
+        order = [Path(name).name for name in self.env.toctree_includes.get(self.env.config.root_doc, [])]
+        present.sort(key=lambda key: order.index(key) if key in order else len(order))
+        every = [claim for key in present for claim in load_facts(key)["claims"]]
+        parts: list[nodes.Node] = self._parsed([f"**{len(every)} statements.** {_tally(every)}"])
+        for key in present:
+            measured = _measured(self.env.app, str(folder / key))
+            entries = load_facts(key)["claims"]
+            section = nodes.section(ids=[f"ledger-{key}"])
+            section += nodes.title("", self.env.titles[str(folder / key)].astext())
+            section += self._parsed([f"{_tally(entries)} {{doc}}`To the chapter <{key}>`"])
+            for claim in entries:
+                (paragraph,) = self._parsed([_entry(claim, measured.get(claim.id, ""))])
+                paragraph["ids"] += [f"ledger-{claim.id}"]
+                section += paragraph
+            dress(section)
+            parts.append(section)
+        return parts
+
+    def _parsed(self, lines: list[str]) -> list[Any]:
+        holder = nodes.Element()
+        self.state.nested_parse(StringList(lines, source="ledger"), self.content_offset, holder)
+        return holder.children
+
+
+def dress(parent: nodes.Element) -> list[nodes.paragraph]:
+    """Mark the paragraphs that give a verdict with their class, so that they can be coloured; returns them."""
+    names = {mark: verdict.replace(" ", "-") for verdict, mark in MARKS.items()}
+    found = [p for p in parent.findall(nodes.paragraph) if p.astext()[:2].strip() in names]
+    for paragraph in found:
+        paragraph["classes"] += ["verdict", f"verdict-{names[paragraph.astext()[0]]}"]
+    return found
+
+
+def setup(app: Sphinx) -> None:
+    """Register the roles and the directive."""
+    app.add_role("told", Told())
+    app.add_role("answer", Answer())
+    app.add_directive("ledger", Ledger)
+
+
+def _tally(claims: list[Claim]) -> str:
+    count = Counter(claim.verdict for claim in claims)
+    return (
+        ", ".join(f"{count[v]} {MARKS[v]} {v}{' ...' if v == 'holds if' else ''}" for v in VERDICTS if count[v]) + "."
+    )
+
+
+def _entry(claim: Claim, measured: str) -> str:
+    verdict = f"{claim.verdict} {claim.condition}".strip()
+    parts = [f"{MARKS[claim.verdict]} **{verdict}** — {claim.says}"]
+    parts += [f"**Instead:** {claim.instead}"] if claim.instead else []
+    parts += [f"Published: {claim.value}."] if claim.value else []
+    parts += [f"*Measured: {measured}.*"] if measured else []
+    parts += [f"{{cite}}`{claim.reference}`"] if claim.reference else []
+    return " ".join([*parts, f"{{answer}}`{claim.id}`"])
+
+
+def _measured(app: Sphinx, docname: str) -> dict[str, str]:
+    """What each claim of a chapter measured when it ran, from the executed notebook."""
+    path = Path(app.outdir).parent / "jupyter_execute" / f"{docname}.ipynb"
+    outputs: list[Any] = []
+    if path.exists():
+        outputs = [o for cell in nbformat.read(path, as_version=4).cells for o in cell.get("outputs", [])]
+    found = [o["metadata"]["claim"] for o in outputs if "claim" in o.get("metadata", {})]
+    return {claim["id"]: claim["measured"] for claim in found}

@@ -1,0 +1,64 @@
+"""The directive ``{source}``: shows the code that runs, taken from the package, so that it is never retyped."""
+
+import ast
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+
+class Source(SphinxDirective):
+    """``{source} attention_notes.layers.attention.attention`` shows that function, class, method or module."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        try:
+            text = source_of(self.arguments[0], Path(self.env.app.srcdir))
+        except LookupError as error:
+            raise self.error(str(error)) from error
+        block = nodes.literal_block(text, text, language="python", classes=["source"])
+        self.set_source_info(block)
+        return [block]
+
+
+def source_of(name: str, root: Path) -> str:
+    """The source of an object of the package, by its dotted name.
+
+    Raises:
+        LookupError: if there is no such module or object.
+    """
+    file, parts = root / "src", name.split(".")
+    while parts and (file / parts[0]).is_dir():
+        file = file / parts.pop(0)
+    if parts:
+        file = file / f"{parts.pop(0)}.py"
+    if not file.is_file():
+        raise LookupError(f"{{source}} {name}: no module {file.relative_to(root)}")
+    text = file.read_text(encoding="utf-8")
+    body: list[ast.stmt] = ast.parse(text).body
+    node: ast.stmt | None = None
+    for part in parts:
+        node = next((n for n in body if part in _names(n)), None)
+        if node is None:
+            raise LookupError(f"{{source}} {name}: {file.name} has no {part!r}")
+        body = getattr(node, "body", [])
+    if node is None:
+        return text
+    first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
+    lines = text.splitlines()[first - 1 : node.end_lineno]
+    return "\n".join(line[node.col_offset :] for line in lines)
+
+
+def setup(app: Sphinx) -> None:
+    """Register the directive."""
+    app.add_directive("source", Source)
+
+
+def _names(node: ast.stmt) -> list[str]:
+    if isinstance(node, ast.Assign):
+        return [target.id for target in node.targets if isinstance(target, ast.Name)]
+    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+        return [node.target.id]
+    return [node.name] if isinstance(node, ast.ClassDef | ast.FunctionDef) else []

@@ -1,0 +1,40 @@
+"""The book's files, the plain command that builds it, and which twins were out of step before it ran."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "book/_ext"))
+
+from executed.closure import code_cells, fingerprint  # noqa: E402
+
+CHAPTERS = sorted(f for f in (ROOT / "book").glob("*.md") if code_cells(f.read_text(encoding="utf-8")))
+KEYS = [chapter.stem for chapter in CHAPTERS]
+
+
+def jupyter_book(root: Path) -> subprocess.CompletedProcess[str]:
+    """The plain command, at the root of a checkout."""
+    return subprocess.run(
+        [Path(sys.executable).with_name("jupyter-book"), "build", "."],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def stale_twins(root: Path) -> list[str]:
+    """The chapters whose committed twin was made from other cells or other code than there is now."""
+    stale = []
+    for chapter in (root / "book" / f"{key}.md" for key in KEYS):
+        twin = chapter.with_suffix(".ipynb")
+        made_from = nbformat.read(twin, as_version=4).metadata.attention_notes.fingerprint if twin.exists() else None
+        stale += [chapter.stem] if made_from != fingerprint(chapter, root) else []
+    return stale
+
+
+STALE_BEFORE_THE_BUILD = stale_twins(ROOT)

@@ -1,0 +1,114 @@
+"""The executed twins: in step with their chapters, comparable, readable without MyST, and sufficient alone."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from built import KEYS, ROOT, STALE_BEFORE_THE_BUILD
+
+from attention_notes.claims import calls
+
+PASSED_OVER = {"nbval-ignore-output", "nbval-skip"}
+
+
+@pytest.fixture(params=KEYS)
+def twin(request, site) -> nbformat.NotebookNode:
+    return nbformat.read(ROOT / f"book/{request.param}.ipynb", as_version=4)
+
+
+def code(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def prose(notebook: nbformat.NotebookNode) -> str:
+    text = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    return re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_every_twin_is_in_step_with_its_chapter():
+    assert STALE_BEFORE_THE_BUILD == [], "run make book and commit the twins"
+
+
+def test_every_cell_with_an_output_is_compared(twin):
+    """nbval passes over a cell without an execution count, and compares nothing where the reference has no output."""
+    cells = code(twin)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    checking = [cell for cell in cells if "check(" in cell.source]
+    assert len(checking) > 5
+    for cell in cells:
+        speaks = [*calls(re.sub(r"(?m)^\s*%.*$", "pass", cell.source))] or "print(" in cell.source
+        assert not speaks or cell.outputs, f"no reference output for:\n{cell.source}"
+    passed_over = [cell for cell in cells if PASSED_OVER & set(cell.metadata.get("tags", []))]
+    assert [cell.source for cell in passed_over if cell in checking] == []
+    compared = [cell for cell in cells if cell.outputs and cell not in passed_over]
+    assert len(passed_over) <= 0.1 * len(compared)
+    print(f"{len(compared)} cells with outputs are compared, {len(passed_over)} passed over")
+
+
+def test_a_verdict_is_shown_for_every_claim_that_is_run(twin):
+    for cell in code(twin):
+        found = list(calls(re.sub(r"(?m)^\s*%.*$", "pass", cell.source)))
+        shown = [o for o in cell.outputs if "text/markdown" in o.get("data", {})]
+        assert len(shown) == len(found), cell.source
+
+
+def test_outputs_are_text_without_errors_warnings_or_machine_addresses(twin):
+    for cell in code(twin):
+        for output in cell.outputs:
+            assert output.output_type != "error"
+            assert output.get("name") != "stderr", output
+            assert not [kind for kind in output.get("data", {}) if kind.startswith("image/")]
+            assert not re.search(r"0x[0-9a-f]{8}|/home/|/tmp/|/Users/", json.dumps(output)), cell.source
+
+
+def test_no_raw_myst_is_left(twin):
+    text = prose(twin)
+    assert re.findall(r"\{[\w:-]+\}`|^:::|^```\{|^\([\w:-]+\)=|\]\([\w/]+\.md", text, flags=re.MULTILINE) == []
+
+
+def test_the_first_cell_installs_in_colab_and_nowhere_else(twin):
+    first = code(twin)[0].source
+    assert twin.cells[0].source == first
+    install = next(line for line in first.splitlines() if "pip install" in line)
+    assert install.startswith("    ")
+    assert 'if "google.colab" in sys.modules:' in first
+    assert "torch=={torch.__version__}" in install, "Colab's own torch is pinned, so that it stays"
+
+
+def test_the_page_does_not_show_the_install_cell(site):
+    assert [key for key in KEYS if "google.colab" in (site / f"book/{key}.html").read_text(encoding="utf-8")] == []
+
+
+def nbval(folder: Path, *notebooks: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "--nbval", "-p", "no:cacheprovider", *notebooks],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_notebook_works_alone_in_an_empty_folder(site, tmp_path):
+    shutil.copy(ROOT / "book/self_attention.ipynb", tmp_path)
+    run = nbval(tmp_path, "self_attention.ipynb")
+    assert run.returncode == 0, run.stdout[-3000:]
+
+
+def test_a_changed_constant_in_the_package_makes_the_comparison_fail(site, tmp_path):
+    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    core = tmp_path / "src/attention_notes/layers/attention.py"
+    text = core.read_text(encoding="utf-8")
+    assert "** -0.5 if scale is None" in text
+    core.write_text(text.replace("** -0.5 if scale is None", "** -0.6 if scale is None"), encoding="utf-8")
+    shutil.copy(ROOT / "book/self_attention.ipynb", tmp_path)
+    run = nbval(tmp_path, "self_attention.ipynb", PYTHONPATH=str(tmp_path / "src"))
+    assert run.returncode == 1, run.stdout[-3000:]
+    assert "failed" in run.stdout

@@ -1,0 +1,126 @@
+"""What is executed, and when: only what changed, never twice, and never with an error let pass."""
+
+import re
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from built import ROOT, jupyter_book
+
+CHAPTER = """---
+jupytext: {{text_representation: {{extension: .md, format_name: myst}}}}
+kernelspec: {{name: python3, display_name: Python 3}}
+---
+# {title}
+
+```{{code-cell}}
+from attention_notes.layers.{module} import {name}
+print({name}.__name__)
+```
+"""
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Path:
+    """A small book that lives in the same house: its own chapters, this extension, a copy of the package."""
+    root = tmp_path_factory.mktemp("house")
+    leave = shutil.ignore_patterns("__pycache__", "*.ipynb", "*.egg-info")
+    shutil.copytree(ROOT / "book/_ext", root / "book/_ext", ignore=leave)
+    shutil.copytree(ROOT / "book/_static", root / "book/_static")
+    shutil.copytree(ROOT / "src", root / "src", ignore=leave)
+    shutil.copy(ROOT / "requirements.txt", root)
+    shutil.copy(ROOT / "_config.yml", root)
+    (root / "book/references.bib").touch()
+    (root / "book/intro.md").write_text("# A small book\n", encoding="utf-8")
+    write(root, "heads", module="attention", name="MultiHeadAttention")
+    write(root, "perceptron", module="mlp", name="MLP")
+    (root / "_toc.yml").write_text(
+        "format: jb-book\nroot: book/intro\nchapters: [{file: book/heads}, {file: book/perceptron}]\n", encoding="utf-8"
+    )
+    return root
+
+
+def write(root: Path, stem: str, *, module: str, name: str) -> None:
+    text = CHAPTER.format(title=stem.title(), module=module, name=name)
+    (root / f"book/{stem}.md").write_text(text, encoding="utf-8")
+
+
+def executed(root: Path) -> list[str]:
+    build = jupyter_book(root)
+    said = build.stdout + build.stderr
+    assert build.returncode == 0, said[-3000:]
+    return sorted(set(re.findall(r"(\w+)\.md: Executed notebook", said)))
+
+
+def append(file: Path, text: str) -> None:
+    file.write_text(file.read_text(encoding="utf-8") + text, encoding="utf-8")
+
+
+def test_the_life_of_a_small_book(small):
+    layers = small / "src/attention_notes/layers"
+    assert executed(small) == ["heads", "perceptron"]
+    begin = time.perf_counter()
+    assert executed(small) == [], "an unchanged book executes nothing"
+    assert time.perf_counter() - begin < 10
+    append(layers / "mlp.py", "\n# another word\n")
+    assert executed(small) == ["perceptron"], "only the chapter that imports the module"
+    append(layers / "attention.py", "\nMultiHeadAttention.__name__ = 'Heads'\n")
+    assert executed(small) == ["heads"]
+    assert "Heads" in (small / "_build/html/book/heads.html").read_text(encoding="utf-8"), "the page is made anew, too"
+    append(layers / "attention.py", "\nfrom attention_notes.layers import mlp as _mlp\n")
+    assert executed(small) == ["heads"]
+    append(layers / "mlp.py", "\n# and another\n")
+    assert executed(small) == ["heads", "perceptron"], "also a chapter that imports it through another module"
+    append(small / "book/heads.md", "\nA last word.\n")
+    assert executed(small) == [], "prose is not executed"
+    assert "A last word." in (small / "_build/html/book/heads.html").read_text(encoding="utf-8")
+    assert "A last word." in (small / "book/heads.ipynb").read_text(encoding="utf-8")
+
+
+def test_a_cell_that_raises_fails_the_build_now_and_the_next_time(small):
+    write(small, "heads", module="attention", name="NoSuchThing")
+    twin = (small / "book/heads.ipynb").read_bytes()
+    for _ in range(2):
+        build = jupyter_book(small)
+        assert build.returncode != 0
+        assert "cannot import name 'NoSuchThing'" in build.stdout + build.stderr
+        assert (small / "book/heads.ipynb").read_bytes() == twin, "a failed build leaves the last good twin alone"
+    write(small, "heads", module="attention", name="MultiHeadAttention")
+    assert jupyter_book(small).returncode == 0
+
+
+def test_nothing_half_written_is_left(small):
+    assert list(small.rglob("*.part")) == []
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("from attention_notes.claims import check\ncheck('no-such-claim', 1 > 0)", "no-such-claim"),
+        ("from attention_notes.claims import check\nx = 'a'\ncheck(x, 1 > 0)", "as a literal string"),
+    ],
+)
+def test_a_chapter_with_a_mistaken_claim_fails_before_anything_runs(small, cell, message):
+    shutil.copy(small / "src/attention_notes/facts/vit.yml", small / "src/attention_notes/facts/heads.yml")
+    heads = (small / "book/heads.md").read_text(encoding="utf-8")
+    append(small / "book/heads.md", f"\n```{{code-cell}}\n{cell}\n```\n")
+    try:
+        build = jupyter_book(small)
+    finally:
+        (small / "book/heads.md").write_text(heads, encoding="utf-8")
+        (small / "src/attention_notes/facts/heads.yml").unlink()
+    assert build.returncode != 0
+    assert message in build.stdout + build.stderr
+    assert "Executing notebook" not in build.stdout + build.stderr
+
+
+def test_a_directive_without_a_plain_form_is_refused(small):
+    heads = (small / "book/heads.md").read_text(encoding="utf-8")
+    append(small / "book/heads.md", "\n```{figure} x.png\nA caption.\n```\n")
+    try:
+        build = jupyter_book(small)
+    finally:
+        (small / "book/heads.md").write_text(heads, encoding="utf-8")
+    assert build.returncode != 0
+    assert "the directive {figure} has no plain form for Colab" in build.stdout + build.stderr

@@ -1,0 +1,132 @@
+"""The built site, read as files: complete, alive in its links, and silent towards third parties."""
+
+import json
+import re
+from functools import cache
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urldefrag
+
+import pytest
+from built import KEYS, ROOT
+
+from attention_notes.claims import claims, keys
+
+# What a browser fetches by itself, as opposed to what a reader may follow.
+FETCHES = {
+    "script": "src",
+    "img": "src",
+    "link": "href",
+    "iframe": "src",
+    "source": "src",
+    "video": "src",
+    "audio": "src",
+}
+
+
+class Page(HTMLParser):
+    """The links, anchors and fetched files of a page."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.ids: set[str] = set()
+        self.links: list[str] = []
+        self.fetched: list[str] = []
+        self.images: list[dict[str, str | None]] = []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.ids |= {given[name] for name in ("id", "name") if given.get(name)}
+        if tag == "a" and given.get("href"):
+            self.links.append(given["href"])
+        if tag == "img":
+            self.images.append(given)
+        canonical = tag == "link" and given.get("rel") in ("canonical", "next", "prev", "search", "index")
+        if tag in FETCHES and given.get(FETCHES[tag]) and not canonical:
+            self.fetched.append(given[FETCHES[tag]])
+
+
+@cache
+def page(path: Path) -> Page:
+    return Page(path)
+
+
+@pytest.fixture
+def pages(site) -> list[Path]:
+    return sorted(p for p in site.rglob("*.html") if "_static" not in p.parts)
+
+
+def test_every_chapter_has_its_page(site):
+    names = ["intro", "notation", "ledger", "references", *KEYS]
+    assert [name for name in names if not (site / f"book/{name}.html").exists()] == []
+
+
+def test_no_page_fetches_anything_from_a_third_party(pages):
+    abroad = {(p.name, f) for p in pages for f in page(p).fetched if re.match(r"(https?:)?//", f)}
+    assert abroad == set()
+
+
+def test_styles_and_scripts_name_no_host_to_fetch_from(site):
+    hosts = re.compile(r"""(?:url\(|@import|fetch\(|src\s*[=:]\s*)\s*['"]?(?:https?:)?//([\w.-]+\.\w+)""")
+    found = {
+        (file.name, host)
+        for file in site.rglob("*")
+        if file.suffix in {".css", ".js", ".html"}
+        for host in hosts.findall(file.read_text(encoding="utf-8", errors="ignore"))
+    }
+    assert found == set()
+
+
+def test_every_internal_link_and_anchor_is_alive(pages, site):
+    dead = set()
+    for path in pages:
+        for link in {*page(path).links, *page(path).fetched}:
+            if re.match(r"\w+:|//", link):
+                continue
+            address, anchor = urldefrag(link.split("?")[0] if "#" not in link else link)
+            target = (path.parent / unquote(address)).resolve() if address else path
+            anchored = not anchor or target.suffix != ".html"
+            if not target.exists() or not (anchored or unquote(anchor) in page(target).ids):
+                dead.add((path.name, link))
+    assert dead == set()
+
+
+def test_formulas_were_rendered_when_the_site_was_built(pages):
+    for path in pages:
+        text = path.read_text(encoding="utf-8")
+        assert "katex-error" not in text, path.name
+        assert not re.search(r"<script[^>]*mathjax", text, flags=re.IGNORECASE), path.name
+    for key in KEYS:
+        assert 'class="katex"' in (pages[0].parents[0] / f"{key}.html").read_text(encoding="utf-8")
+
+
+def test_every_picture_says_what_it_shows(pages):
+    silent = [(path.name, image.get("src")) for path in pages for image in page(path).images if not image.get("alt")]
+    assert silent == []
+
+
+def test_every_statement_is_in_the_ledger_with_a_link_to_its_answer(site):
+    ledger = page(site / "book/ledger.html")
+    for key in keys():
+        answers = page(site / f"book/{key}.html").ids
+        for claim in claims(key):
+            assert f"ledger-{claim}" in ledger.ids, claim
+            assert any(link.endswith(f"{key}.html#claim-{claim}") for link in ledger.links), claim
+            assert f"claim-{claim}" in answers, claim
+
+
+def test_every_chapter_opens_in_colab(site):
+    for key in KEYS:
+        links = page(site / f"book/{key}.html").links
+        assert any(re.search(rf"colab\.research\.google\.com/.*/book/{key}\.ipynb$", link) for link in links), key
+
+
+def test_the_search_index_knows_the_chapters(site):
+    index = (site / "searchindex.js").read_text(encoding="utf-8")
+    names = json.loads(re.search(r'"docnames":\s*(\[.*?\])', index)[1])
+    assert {f"book/{key}" for key in KEYS} <= set(names)
+
+
+def test_the_site_speaks_of_the_book_alone(pages):
+    assert [p.name for p in pages if str(ROOT) in p.read_text(encoding="utf-8")] == []

@@ -1,0 +1,162 @@
+"""One paper = one key = chapter, module, test, line in the table of contents, entry in the bibliography, facts."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from pybtex.database import parse_file
+
+from attention_notes.claims import audit, calls, claims, keys, load_facts
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "src" / "attention_notes"
+sys.path.insert(0, str(ROOT / "book/_ext"))
+
+from executed.closure import code_cells, modules  # noqa: E402
+
+KEYS = sorted(f.stem for f in (PACKAGE / "papers").glob("*.py") if f.stem != "__init__")
+
+
+def chapter(key: str) -> str:
+    return (ROOT / f"book/{key}.md").read_text(encoding="utf-8")
+
+
+def cells(key: str) -> list[str]:
+    return code_cells(chapter(key))
+
+
+@pytest.mark.parametrize("key", sorted({*KEYS, *keys()}))
+def test_a_key_is_found_in_every_room(key):
+    toc = (ROOT / "_toc.yml").read_text(encoding="utf-8")
+    rooms = {
+        f"src/attention_notes/papers/{key}.py": (PACKAGE / f"papers/{key}.py").exists(),
+        f"src/attention_notes/facts/{key}.yml": key in keys(),
+        f"tests/papers/test_{key}.py": (ROOT / f"tests/papers/test_{key}.py").exists(),
+        f"book/{key}.md": (ROOT / f"book/{key}.md").exists(),
+        f"book/{key}.ipynb (run make book)": (ROOT / f"book/{key}.ipynb").exists(),
+        f"a line book/{key} in _toc.yml": re.search(rf"file: book/{key}\b", toc) is not None,
+        f"an entry {key} in book/references.bib": key in bibliography(),
+    }
+    assert not [room for room, there in rooms.items() if not there], "missing"
+
+
+def test_the_chapters_in_the_table_of_contents_exist():
+    files = re.findall(r"(?:file|root): (\S+)", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    assert [f for f in files if not (ROOT / f"{f}.md").exists()] == []
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_claim_is_answered_in_exactly_one_place(key):
+    run = [claim for cell in cells(key) for claim in calls(cell)]
+    assert audit(key, run, re.findall(r"\{told\}`([^`]+)`", chapter(key))) == []
+
+
+def test_a_claim_belongs_to_one_chapter():
+    every = [claim for key in keys() for claim in claims(key)]
+    assert len(every) == len(set(every))
+    assert [c for key in keys() for c in claims(key) if not c.startswith(key.replace("_", "-"))] == []
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_no_check_is_handed_its_answer(key):
+    """A literal True or False as the statement's truth, without a measurement, could not fail."""
+    handed = []
+    for cell in cells(key):
+        for node in ast.walk(ast.parse(cell)):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "check":
+                given = [
+                    *node.args[1:2],
+                    *(k.value for k in node.keywords if k.arg in ("statement", "instead", "ours")),
+                ]
+                handed += [ast.unparse(node) for value in given if isinstance(value, ast.Constant)]
+    assert handed == []
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_cells_are_short_and_imports_stand_together(key):
+    assert [cell for cell in cells(key) if len(cell.splitlines()) > 15] == []
+    importing = [cell for cell in cells(key) if re.search(r"(?m)^(import|from) ", cell)]
+    assert len(importing) == 1
+    assert "start(seed=" in importing[0]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_what_a_chapter_cites_is_in_the_bibliography_with_an_address(key):
+    cited = {k.strip() for keys_ in re.findall(r"\{cite(?::\w+)?\}`([^`]+)`", chapter(key)) for k in keys_.split(",")}
+    cited |= {claim.reference for claim in claims(key).values() if claim.reference}
+    assert sorted(cited - bibliography().keys()) == []
+    assert [k for k in cited if not bibliography()[k].fields.get("url", "").startswith("http")] == []
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_facts_tell_the_paper(key):
+    paper = load_facts(key)["paper"]
+    assert {"title", "authors", "year"} <= paper.keys()
+    assert "arxiv" in paper or "url" in paper
+    assert [parent for parent in paper.get("builds_on", []) if parent not in KEYS] == []
+
+
+def imported(file: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return {name.removeprefix("attention_notes.") for name in found if name.startswith("attention_notes.")}
+
+
+def test_imports_go_one_way():
+    """papers -> layers, and papers -> those papers only that they build on."""
+    for file in (PACKAGE / "layers").glob("*.py"):
+        assert all(name.startswith("layers") for name in imported(file)), file.name
+    for key in KEYS:
+        parents = load_facts(key)["paper"].get("builds_on", [])
+        for name in imported(PACKAGE / f"papers/{key}.py"):
+            room, *rest = name.split(".")
+            assert room == "layers" or (room == "papers" and (not rest or rest[0] in parents)), f"{key} imports {name}"
+
+
+def test_modules_can_be_read_in_one_sitting():
+    assert {f.name: n for f in PACKAGE.rglob("*.py") if (n := len(f.read_text().splitlines())) > 300} == {}
+    assert [k for k in KEYS if "Departures" not in (PACKAGE / f"papers/{k}.py").read_text(encoding="utf-8")] == []
+
+
+def test_every_chapter_uses_the_module_it_explains():
+    assert [
+        key for key in KEYS if not any(m.startswith(f"attention_notes.papers.{key}") for m in modules(chapter(key)))
+    ] == []
+
+
+def test_the_address_is_written_once():
+    address = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]["url"]
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    holders = []
+    for name in tracked.split("\0"):
+        if name and Path(name).suffix in {".md", ".py", ".yml", ".toml", ".cff", ""} and (ROOT / name).is_file():
+            text = (ROOT / name).read_text(encoding="utf-8", errors="ignore")
+            holders += [name] if address in text else []
+    assert holders == ["_config.yml"]
+
+
+def test_importing_the_package_costs_little_beyond_torch():
+    """At most 0.3 s for everything but the figures, whose matplotlib loads when the first is drawn."""
+    program = (
+        "import time, torch, importlib, pkgutil; start = time.perf_counter(); import attention_notes\n"
+        "for m in pkgutil.walk_packages(attention_notes.__path__, 'attention_notes.'):\n"
+        "    importlib.import_module(m.name)\n"
+        "print(time.perf_counter() - start)"
+    )
+    times = [
+        float(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)
+        for _ in range(3)
+    ]
+    assert min(times) <= 0.3, times
+
+
+def bibliography():
+    return parse_file(ROOT / "book/references.bib").entries
