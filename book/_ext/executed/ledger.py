@@ -13,7 +13,7 @@ from sphinx.util.nodes import make_refnode
 
 from attention_notes.claims import MARKS, VERDICTS, Claim, ClaimError, find, keys, load_facts
 
-PAGES = ("ledger",)
+PAGES = ("intro", "ledger")  # made from what ran, and so made last
 
 
 class Told(SphinxRole):
@@ -47,34 +47,65 @@ class Answer(SphinxRole):
         return [make_refnode(self.env.app.builder, self.env.docname, page, f"claim-{claim.id}", words)], []
 
 
-class Ledger(SphinxDirective):
+class Entries(SphinxDirective):
+    """What the pages made from claims share."""
+
+    def entry(self, claim: Claim) -> nodes.paragraph:
+        """The claim, its verdict, and what it measured when it ran."""
+        measured = _measured(self.env.app, self.page(claim.key)).get(claim.id, "")
+        (paragraph,) = self.parsed(_entry(claim, measured))
+        return paragraph
+
+    def parsed(self, line: str) -> list[Any]:
+        """A line of MyST as nodes."""
+        holder = nodes.Element()
+        self.state.nested_parse(StringList([line], source="ledger"), self.content_offset, holder)
+        return holder.children
+
+    def page(self, key: str) -> str:
+        """The chapter of a key; it lies beside this page."""
+        return str(Path(self.env.docname).parent / key)
+
+    def chapters(self) -> list[str]:
+        """The keys of the book, in the order in which it is read."""
+        order = [Path(name).name for name in self.env.toctree_includes.get(self.env.config.root_doc, [])]
+        found = [key for key in keys() if self.page(key) in self.env.found_docs]
+        return sorted(found, key=lambda key: order.index(key) if key in order else len(order))
+
+
+class Ledger(Entries):
     """``{ledger}``: one section for each chapter, one entry for each of its statements."""
 
     def run(self) -> list[nodes.Node]:
-        folder = Path(self.env.docname).parent
-        present = [key for key in keys() if str(folder / key) in self.env.found_docs]
-        order = [Path(name).name for name in self.env.toctree_includes.get(self.env.config.root_doc, [])]
-        present.sort(key=lambda key: order.index(key) if key in order else len(order))
-        every = [claim for key in present for claim in load_facts(key)["claims"]]
-        parts: list[nodes.Node] = self._parsed([f"**{len(every)} statements.** {_tally(every)}"])
-        for key in present:
-            measured = _measured(self.env.app, str(folder / key))
+        parts: list[nodes.Node] = self.parsed(_whole_tally(self.chapters()))
+        for key in self.chapters():
             entries = load_facts(key)["claims"]
             section = nodes.section(ids=[f"ledger-{key}"])
-            section += nodes.title("", self.env.titles[str(folder / key)].astext())
-            section += self._parsed([f"{_tally(entries)} {{doc}}`To the chapter <{key}>`"])
+            section += nodes.title("", self.env.titles[self.page(key)].astext())
+            section += self.parsed(f"{_tally(entries)} {{doc}}`To the chapter <{key}>`")
             for claim in entries:
-                (paragraph,) = self._parsed([_entry(claim, measured.get(claim.id, ""))])
+                paragraph = self.entry(claim)
                 paragraph["ids"] += [f"ledger-{claim.id}"]
                 section += paragraph
             dress(section)
             parts.append(section)
         return parts
 
-    def _parsed(self, lines: list[str]) -> list[Any]:
-        holder = nodes.Element()
-        self.state.nested_parse(StringList(lines, source="ledger"), self.content_offset, holder)
-        return holder.children
+
+class Verdicts(Entries):
+    """``{verdicts}``: the entries whose ids stand in its lines, or without lines how many there are of each."""
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        if not self.content:
+            return self.parsed(_whole_tally(self.chapters()))
+        try:
+            holder = nodes.container("", *(self.entry(find(line.strip())) for line in self.content if line.strip()))
+        except ClaimError as error:
+            raise self.error(str(error)) from error
+        dress(holder)
+        return [holder]
 
 
 def dress(parent: nodes.Element) -> list[nodes.paragraph]:
@@ -87,10 +118,16 @@ def dress(parent: nodes.Element) -> list[nodes.paragraph]:
 
 
 def setup(app: Sphinx) -> None:
-    """Register the roles and the directive."""
+    """Register the roles and the directives."""
     app.add_role("told", Told())
     app.add_role("answer", Answer())
     app.add_directive("ledger", Ledger)
+    app.add_directive("verdicts", Verdicts)
+
+
+def _whole_tally(found: list[str]) -> str:
+    every = [claim for key in found for claim in load_facts(key)["claims"]]
+    return f"**{len(every)} statements** in {len(found)} chapters: {_tally(every)}"
 
 
 def _tally(claims: list[Claim]) -> str:
