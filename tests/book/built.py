@@ -1,5 +1,6 @@
 """The book's files, the plain command that builds it, and which twins were out of step before it ran."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,10 +17,11 @@ KEYS = [chapter.stem for chapter in CHAPTERS]
 
 
 def jupyter_book(root: Path) -> subprocess.CompletedProcess[str]:
-    """The plain command, at the root of a checkout."""
+    """The plain command, at the root of a checkout, with that checkout's package."""
     return subprocess.run(
         [Path(sys.executable).with_name("jupyter-book"), "build", "."],
         cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root / "src")},
         capture_output=True,
         text=True,
         check=False,

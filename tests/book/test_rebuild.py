@@ -65,9 +65,11 @@ def test_the_life_of_a_small_book(small):
     assert time.perf_counter() - begin < 10
     append(layers / "mlp.py", "\n# another word\n")
     assert executed(small) == ["perceptron"], "only the chapter that imports the module"
-    append(layers / "attention.py", "\nMultiHeadAttention.__name__ = 'Heads'\n")
+    append(layers / "attention.py", "\nMultiHeadAttention.__name__ = 'ManyHeads'\n")
     assert executed(small) == ["heads"]
-    assert "Heads" in (small / "_build/html/book/heads.html").read_text(encoding="utf-8"), "the page is made anew, too"
+    assert "ManyHeads" in (small / "_build/html/book/heads.html").read_text(encoding="utf-8"), (
+        "the page is made anew, too"
+    )
     append(layers / "attention.py", "\nfrom attention_notes.layers import mlp as _mlp\n")
     assert executed(small) == ["heads"]
     append(layers / "mlp.py", "\n# and another\n")
@@ -102,14 +104,15 @@ def test_nothing_half_written_is_left(small):
     ],
 )
 def test_a_chapter_with_a_mistaken_claim_fails_before_anything_runs(small, cell, message):
-    shutil.copy(small / "src/attention_notes/facts/vit.yml", small / "src/attention_notes/facts/heads.yml")
+    facts = small / "src/attention_notes/facts/heads.yml"
+    facts.write_text("paper: {title: Heads, authors: A, year: 2017, url: none}\nclaims: {}\n", encoding="utf-8")
     heads = (small / "book/heads.md").read_text(encoding="utf-8")
     append(small / "book/heads.md", f"\n```{{code-cell}}\n{cell}\n```\n")
     try:
         build = jupyter_book(small)
     finally:
         (small / "book/heads.md").write_text(heads, encoding="utf-8")
-        (small / "src/attention_notes/facts/heads.yml").unlink()
+        facts.unlink()
     assert build.returncode != 0
     assert message in build.stdout + build.stderr
     assert "Executing notebook" not in build.stdout + build.stderr

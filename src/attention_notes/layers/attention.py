@@ -20,7 +20,7 @@ def attention_weights(
     mask: Mask | None = None,
     scale: float | None = None,
 ) -> Float[Tensor, "*b n m"]:
-    r"""How much each query takes from each key: :math:`\mathrm{softmax}(Q K^\top / \sqrt{d_k})`, rows summing to one.
+    """How much each query takes from each key: softmax(Q Kᵀ / √d), every row summing to one.
 
     Args:
         q: ``n`` queries of width ``d``.
@@ -52,7 +52,7 @@ def attention(
     mask: Mask | None = None,
     scale: float | None = None,
 ) -> Float[Tensor, "*b n dv"]:
-    r"""Scaled dot-product attention, :math:`\mathrm{softmax}(Q K^\top / \sqrt{d_k})\,V`, by the fused kernel.
+    """Scaled dot-product attention, softmax(Q Kᵀ / √d) V, by the fused kernel.
 
     Equal to ``attention_weights(q, k, mask=mask, scale=scale) @ v``. Arguments and errors as there; in addition ``v``
     must have one row for each key.
@@ -67,14 +67,13 @@ def attention(
 
 
 class MultiHeadAttention(nn.Module):
-    r"""Several attentions side by side, each on its own narrow projection (Vaswani et al. 2017, section 3.2.2).
+    """Several attentions side by side, each on its own narrow projection (Vaswani et al. 2017, section 3.2.2).
 
-    .. math::
-        \mathrm{head}_i &= \mathrm{Attention}(Q W_i^Q, K W_i^K, V W_i^V) \\
-        \mathrm{MultiHead}(Q, K, V) &= \mathrm{Concat}(\mathrm{head}_1, \dots, \mathrm{head}_h)\, W^O
+        head_i = Attention(Q W_i^Q, K W_i^K, V W_i^V)
+        MultiHead(Q, K, V) = Concat(head_1, ..., head_h) W^O
 
-    The ``h`` matrices :math:`W_i^Q` of width ``d = c / h`` stand side by side in one ``query`` map, likewise ``key``
-    and ``value``; ``output`` is :math:`W^O`. ``forward`` is ``attend`` after ``keys_values``: whoever decodes token by
+    The ``h`` matrices W_i^Q of width ``d = c / h`` stand side by side in one ``query`` map, likewise ``key``
+    and ``value``; ``output`` is W^O. ``forward`` is ``attend`` after ``keys_values``: whoever decodes token by
     token calls the two apart and keeps the keys and values.
 
     Args:

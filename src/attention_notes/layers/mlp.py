@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 
 class MLP(nn.Module):
-    r"""The position-wise feed-forward network, :math:`W_2\,\phi(W_1 x + b_1) + b_2` (Vaswani et al. 2017, equation 2).
+    """The position-wise feed-forward network, W_2 φ(W_1 x + b_1) + b_2 (Vaswani et al. 2017, equation 2).
 
     Args:
         dim: width ``c`` of the tokens, in and out.
         hidden: width between the two layers.
-        activation: makes :math:`\phi`; ``nn.ReLU`` in the Transformer, ``nn.GELU`` in ViT.
+        activation: makes φ; ``nn.ReLU`` in the Transformer, ``nn.GELU`` in ViT.
         dropout: probability of dropping a hidden unit or an output.
     """
 
