@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import yaml
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -19,6 +18,7 @@ from attention_notes.claims import ClaimError, audit, calls, load_facts
 from . import formulas, ledger, source
 from .closure import code_cells, files_behind, fingerprint
 from .references import resolver
+from .run import executed_notebook
 from .twin import make_twin, write_if_changed
 
 logger = logging.getLogger(__name__)
@@ -47,11 +47,6 @@ def chapters(env: BuildEnvironment) -> Iterator[tuple[str, Path]]:
         path = Path(env.doc2path(docname))
         if path.suffix == ".md" and code_cells(path.read_text(encoding="utf-8")):
             yield docname, path
-
-
-def executed_notebook(app: Sphinx, docname: str) -> Path:
-    """Where MyST-NB leaves the chapter as it was executed."""
-    return Path(app.outdir).parent / "jupyter_execute" / f"{docname}.ipynb"
 
 
 def _base_address(app: Sphinx, config: Config) -> None:
@@ -130,7 +125,9 @@ def _harvest(app: Sphinx, exception: Exception | None) -> None:
         return
     repository = app.config.html_theme_options["repository_url"]
     for docname, path in chapters(app.env):
-        executed = nbformat.read(executed_notebook(app, docname), as_version=4)
+        executed = executed_notebook(app, docname)
+        if executed is None:
+            raise ExtensionError(f"{docname} was not executed, so there is no twin of it to keep")
         notebook = make_twin(
             executed,
             resolve=resolver(app, docname),

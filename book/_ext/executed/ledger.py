@@ -4,7 +4,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import nbformat
 from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.application import Sphinx
@@ -12,6 +11,8 @@ from sphinx.util.docutils import SphinxDirective, SphinxRole
 from sphinx.util.nodes import make_refnode
 
 from attention_notes.claims import MARKS, VERDICTS, Claim, ClaimError, find, keys, load_facts
+
+from .run import executed_notebook
 
 PAGES = ("intro", "ledger")  # made from what ran, and so made last
 
@@ -148,10 +149,8 @@ def _entry(claim: Claim, measured: str) -> str:
 
 
 def _measured(app: Sphinx, docname: str) -> dict[str, str]:
-    """What each claim of a chapter measured when it ran, from the executed notebook."""
-    path = Path(app.outdir).parent / "jupyter_execute" / f"{docname}.ipynb"
-    outputs: list[Any] = []
-    if path.exists():
-        outputs = [o for cell in nbformat.read(path, as_version=4).cells for o in cell.get("outputs", [])]
-    found = [o["metadata"]["claim"] for o in outputs if "claim" in o.get("metadata", {})]
+    """What each claim of a chapter measured when it ran."""
+    notebook = executed_notebook(app, docname)
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])] if notebook else []
+    found = [output["metadata"]["claim"] for output in outputs if "claim" in output.get("metadata", {})]
     return {claim["id"]: claim["measured"] for claim in found}
