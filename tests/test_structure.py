@@ -121,8 +121,19 @@ def test_imports_go_one_way():
             assert room == "layers" or (room == "papers" and (not rest or rest[0] in parents)), f"{key} imports {name}"
 
 
+def code_lines(file: Path) -> int:
+    """Lines of code: neither blank, nor comment, nor docstring."""
+    text = file.read_text(encoding="utf-8")
+    documented: set[int] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
+            documented |= {*range(node.body[0].lineno, node.body[0].end_lineno + 1)}
+    lines = enumerate(text.splitlines(), start=1)
+    return sum(bool(line.strip()) and not line.strip().startswith("#") and i not in documented for i, line in lines)
+
+
 def test_modules_can_be_read_in_one_sitting():
-    assert {f.name: n for f in PACKAGE.rglob("*.py") if (n := len(f.read_text().splitlines())) > 300} == {}
+    assert {f.name: n for f in PACKAGE.rglob("*.py") if (n := code_lines(f)) > 200} == {}
     assert [k for k in KEYS if "Departures" not in (PACKAGE / f"papers/{k}.py").read_text(encoding="utf-8")] == []
 
 

@@ -44,6 +44,7 @@ def canvas(rows: int = 1, columns: int = 1, *, width: float = 6.0, height: float
     from cycler import cycler
 
     style: Any = {**_STYLE, "axes.prop_cycle": cycler(color=COLOURS)}
+    plt.draw_if_interactive()  # loads the backend now: inside the context, a notebook's set-up would be undone with it
     with plt.rc_context(style):
         _, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False, layout="constrained")
     return list(axes.flat)
@@ -68,7 +69,7 @@ def lines(
     if "y" in log:
         ax.set_yscale("log")
     if len(series) > 1:
-        ax.legend(labelcolor=INK)
+        ax.legend(labelcolor=INK, frameon=False)
     return ax
 
 
@@ -94,3 +95,134 @@ def heatmap(
         ax.set_yticks(range(len(rows)), rows)
     ax.spines[:].set_visible(False)
     return ax
+
+
+def gallery(
+    rows: Mapping[str, Sequence[Tensor]],
+    *,
+    titles: Sequence[str] = (),
+    shared: bool = False,
+    width: float = 6.0,
+) -> Axes:
+    """Rows of pictures, each row named at its left; a picture is ``y x``, ``1 y x``, or ``3 y x`` with colours 0 to 1.
+
+    ``shared`` gives all grey pictures one range, from 0 to 1; otherwise each has its own. ``titles`` stand over the
+    first row. Returns the axes of the first picture.
+    """
+    first = next(iter(rows.values()))[0]
+    columns = max(len(row) for row in rows.values())
+    one = width / columns * first.shape[-2] / first.shape[-1]
+    axes = canvas(len(rows), columns, width=width, height=len(rows) * one + 0.3 * bool(titles))
+    for ax in axes:
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
+    for r, (name, row) in enumerate(rows.items()):
+        axes[r * columns].set_ylabel(name, fontsize=7)
+        for ax, picture in zip(axes[r * columns :], row, strict=False):
+            pixels = picture.detach().float().cpu().squeeze()
+            limits = (0, 1) if shared else (None, None)
+            ax.imshow(pixels.movedim(0, -1) if pixels.ndim == 3 else pixels, cmap=HEAT, vmin=limits[0], vmax=limits[1])
+    for ax, title in zip(axes, titles, strict=False):
+        ax.set_title(title, fontsize=8)
+    return axes[0]
+
+
+def bars(values: Mapping[str, float], *, xlabel: str, marks: Mapping[str, float] | None = None) -> Axes:
+    """One bar for each named value, from the top down; ``marks`` are named lines across, as what chance gives."""
+    (ax,) = canvas(height=0.5 + 0.4 * len(values))
+    drawn = ax.barh(list(values), [float(value) for value in values.values()], color=COLOURS[0])
+    ax.bar_label(drawn, fmt="%.2f", padding=3, color=INK)
+    for (name, at), colour in zip((marks or {}).items(), COLOURS[1:], strict=False):
+        ax.axvline(at, color=colour, linestyle="--", zorder=0)
+        ax.text(at, 1.01, name, color=colour, ha="center", fontsize=8, transform=ax.get_xaxis_transform())
+    ax.invert_yaxis()
+    ax.set_xlabel(xlabel)
+    return ax
+
+
+def patches(image: Float[Tensor, "3 y x"], *, size: int) -> Axes:
+    """An image cut apart into square patches; the ticks number the first patch of every row, as tokens are counted."""
+    image = image.detach().float().cpu()
+    (ax,) = canvas(width=4.6, height=4.6 * image.shape[1] / image.shape[2])
+    rows, columns, gap = image.shape[1] // size, image.shape[2] // size, max(size // 6, 1)
+    step = size + gap
+    apart = image.new_zeros(rows * step - gap, columns * step - gap, 4)  # the gaps are transparent
+    for row in range(rows):
+        for column in range(columns):
+            piece = image[:, row * size : (row + 1) * size, column * size : (column + 1) * size]
+            cell = apart[row * step : row * step + size, column * step : column * step + size]
+            cell[..., :3], cell[..., 3] = piece.movedim(0, -1), 1
+    ax.imshow(apart.numpy())
+    ax.set_yticks([row * step + size / 2 for row in range(rows)], [str(row * columns + 1) for row in range(rows)])
+    ax.set(xticks=[], ylabel="first token of the row")
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    return ax
+
+
+Branch = tuple[Sequence[str], Sequence[str]]  # what is on the branch before it is added, and what stands after the sum
+
+
+def residual_blocks(blocks: Mapping[str, Sequence[Branch]]) -> Axes:
+    """Blocks side by side, read upwards: each branch leaves the stream, passes its boxes, and is added back to it.
+
+    ``{"post-norm": [(["attention"], ["norm"]), (["MLP"], ["norm"])]}`` is attention, sum, norm, MLP, sum, norm.
+    """
+    height = 1 + max(sum(len(branch) + 1 + len(after) for branch, after in parts) for parts in blocks.values())
+    axes = canvas(1, len(blocks), width=2.9 * len(blocks), height=0.6 * (height + 1))
+    for ax, (name, parts) in zip(axes, blocks.items(), strict=True):
+        ax.text(0, 0, "$x_t$", ha="center", va="center", fontsize=11, color=INK)
+        y = 0.0
+        for branch, after in parts:
+            leaves = y + 0.42
+            for text in [*branch, "+", *after]:
+                y = _box_above(ax, y, text)
+            y_sum = y - len(after)
+            ax.plot([0, 1.55, 1.55], [leaves, leaves, y_sum], color=COLOURS[1], solid_joinstyle="round")
+            ax.annotate("", (0.2, y_sum), (1.56, y_sum), arrowprops={"arrowstyle": "-|>", "color": COLOURS[1]})
+        ax.annotate("", (0, y + 0.85), (0, y + 0.2), arrowprops={"arrowstyle": "-|>", "color": INK})
+        ax.text(0, y + 1.05, "$x_{t+1}$", ha="center", va="center", fontsize=11, color=INK)
+        ax.set(xlim=(-1.5, 1.9), ylim=(-0.4, height + 0.5), title=name)
+        ax.axis("off")
+    return axes[0]
+
+
+def _box_above(ax: Axes, y: float, text: str) -> float:
+    """An arrow up from ``y``, and the next box, or the circle of a sum; returns the height of its middle."""
+    top, colour = y + 1, COLOURS[{"+": 1}.get(text, 2 if "norm" in text else 0)]
+    shape = {"boxstyle": "circle,pad=0.12" if text == "+" else "round,pad=0.35", "fc": "none", "ec": colour, "lw": 1.4}
+    ax.annotate("", (0, top - 0.24), (0, y + 0.22), arrowprops={"arrowstyle": "-|>", "color": INK})
+    ax.text(0, top, text, ha="center", va="center", color=colour, bbox=shape)
+    return top
+
+
+def intervals(
+    spans: Mapping[str, tuple[float, float]], *, xlabel: str, within: tuple[float, float] | None = None
+) -> Axes:
+    """A bar from low to high for each name, from the top down; ``within`` shades a range behind them all."""
+    (ax,) = canvas(height=0.5 + 0.28 * len(spans))
+    for row, (low, high) in enumerate(spans.values()):
+        ax.plot([low, high], [row, row], linewidth=5, solid_capstyle="butt", color=COLOURS[0])
+    if within is not None:
+        ax.axvspan(*within, color=COLOURS[1], alpha=0.4, linewidth=0)
+    ax.set_yticks(range(len(spans)), list(spans))
+    ax.invert_yaxis()
+    ax.set_xlabel(xlabel)
+    return ax
+
+
+def alignments(weights: Mapping[str, Float[Tensor, "n _"]], rows: Mapping[str, str]) -> Axes:
+    """What was written (down) against what was read (across), a panel for each text; ``rows`` holds what was written.
+
+    Spaces are shown as open boxes; a column is one character.
+    """
+    axes = canvas(len(weights), 1, width=6.4, height=2.3 * len(weights))
+    for ax, (text, matrix) in zip(axes, weights.items(), strict=True):
+        ax.imshow(matrix.detach().float().cpu(), cmap=HEAT, vmin=0, vmax=1, aspect="auto")
+        ax.set_xticks(range(len(text)), ["␣" if c.isspace() else c for c in text], fontsize=8)
+        ax.set_yticks(range(len(rows[text])), list(rows[text]), fontsize=7)
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+    axes[-1].set(xlabel="read")
+    axes[0].set_ylabel("written")
+    return axes[0]

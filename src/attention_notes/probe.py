@@ -89,11 +89,11 @@ def _weights(
 
 
 def rollout(maps: Mapping[str, Float[Tensor, "b h n n"]]) -> Float[Tensor, "b n n"]:
-    r"""Attention rollout: how much of each input token has reached each output token, through all recorded layers.
+    """Attention rollout: how much of each input token has reached each output token, through all recorded layers.
 
-    .. math:: \tilde A = A_L' \cdots A_1', \qquad A_\ell' = \tfrac12 (\bar A_\ell + I)
+        Ã = A'_L ... A'_1,   A'_l = (Ā_l + I) / 2
 
-    with :math:`\bar A_\ell` the mean of a layer's heads, and one half for the residual path (Abnar & Zuidema 2020,
+    with Ā_l the mean of a layer's heads, and one half for the residual path (Abnar & Zuidema 2020,
     section 3). It follows weights alone: it knows nothing of the values, the MLPs and the norms.
 
     Args:

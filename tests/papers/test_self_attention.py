@@ -8,6 +8,7 @@ import torch
 from einops import rearrange
 from torch import nn
 
+from attention_notes import data
 from attention_notes.layers.attention import attention, attention_weights
 from attention_notes.papers.self_attention import Additive, ConvolutionByHeads, General, dot, matching, self_attention
 
@@ -173,7 +174,7 @@ def test_heads_stay_exact_on_pictures_as_large_as_photographs_and_in_half_precis
 
 
 def test_the_copy_does_not_share_memory_with_the_convolution():
-    conv = nn.Conv2d(3, 5, kernel_size=3)
+    conv = nn.Conv2d(3, 5, kernel_size=1)  # of one tap: reordering it alone copies nothing
     heads = ConvolutionByHeads(conv)
     with torch.no_grad():
         heads.output.weight.zero_()
@@ -209,3 +210,28 @@ def test_one_head_for_each_tap_has_the_parameters_of_the_convolution():
 def test_the_weights_of_the_general_look_up_are_those_of_the_core():
     q, k = torch.randn(2, 3, 5, 11), torch.randn(2, 3, 7, 11)
     torch.testing.assert_close(matching(q, k), attention_weights(q, k, scale=1.0))
+
+
+def test_word_vectors_know_which_words_keep_the_same_company():
+    vectors = data.word_vectors(data.sentences())
+    table = torch.nn.functional.normalize(torch.stack([*vectors.values()]), dim=-1)
+    words = [*vectors]
+    for word, kin in (("left", "right"), ("true", "false"), ("positive", "negative"), ("global", "nonlocal")):
+        nearest = (table @ table[words.index(word)]).topk(2).indices[1]
+        assert words[nearest] == kin
+
+
+def test_word_vectors_by_hand():
+    """Two words that only stand beside each other: mutual information ln 2 with the other, none with themselves.
+
+    Of [[0, ln 2], [ln 2, 0]] both singular values are ln 2, so the vectors are orthogonal and of squared length ln 2.
+    """
+    vectors = data.word_vectors(["Salt: pepper", "pepper, SALT; a"], width=2, at_least=2)
+    x = torch.stack([vectors["salt"], vectors["pepper"]])
+    torch.testing.assert_close(x @ x.T, math.log(2) * torch.eye(2))
+
+
+def test_an_unknown_photograph_is_named_with_the_known(unchecked):
+    assert data.photograph("flower").shape == (3, 427, 640)
+    with pytest.raises(ValueError, match=r"'dog'; known: china, flower"):
+        data.photograph("dog")

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from attention_notes.claims import close
+from attention_notes.data import digits, shifted
 from attention_notes.layers.attention import attention_weights
 from attention_notes.papers.vit import (
     VARIANTS,
@@ -571,3 +572,23 @@ def test_giants_of_timm_are_not_of_this_paper():
     names = {name for name, _ in giant.named_parameters()}
     assert {"blocks.0.ls1.gamma", "blocks.0.ls2.gamma"} <= names
     assert (giant.patch_embed.grid_size, giant.embed_dim, len(giant.blocks)) == ((37, 37), 1536, 40)
+
+
+def test_digits_are_split_alike_every_time_and_no_image_is_in_both_parts():
+    (images, labels), (unseen, truth) = digits()
+    assert len(images) + len(unseen) == 1797
+    assert (labels.bincount() / 3 - truth.bincount()).abs().max() <= 1
+    assert torch.equal(unseen, digits()[1][0])
+    assert torch.cdist(unseen.flatten(1), images.flatten(1)).min() > 0
+    assert (images.min(), images.max()) == (0, 1)
+    with pytest.raises(ValueError, match="held_out=1 leaves no image"):
+        digits(held_out=1)
+
+
+def test_shifted_images_move_by_one_pixel_and_zeros_move_in():
+    image = torch.arange(1.0, 13.0).reshape(1, 1, 3, 4)
+    moves = shifted(image)
+    assert moves.shape == (9, 1, 1, 3, 4)
+    assert torch.equal(moves[4], image)
+    assert moves[0, 0, 0].tolist() == [[0, 0, 0, 0], [0, 1, 2, 3], [0, 5, 6, 7]]
+    assert moves[8, 0, 0].tolist() == [[6, 7, 8, 0], [10, 11, 12, 0], [0, 0, 0, 0]]
