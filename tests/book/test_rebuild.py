@@ -78,6 +78,9 @@ def test_the_life_of_a_small_book(small):
     assert executed(small) == [], "prose is not executed"
     assert "A last word." in (small / "_build/html/book/heads.html").read_text(encoding="utf-8")
     assert "A last word." in (small / "book/heads.ipynb").read_text(encoding="utf-8")
+    append(small / "book/_static/book.css", "/* another coat */\n")
+    assert executed(small) == []
+    assert "another coat" in (small / "_build/html/_static/book.css").read_text(encoding="utf-8"), "style is taken over"
 
 
 def test_a_cell_that_raises_fails_the_build_now_and_the_next_time(small):

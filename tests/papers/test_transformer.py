@@ -270,7 +270,7 @@ def test_greedy_decoding_writes_what_decoding_without_a_cache_writes():
         linear.weight.data *= 4  # at its birth a model repeats itself; one with strong opinions does not
     source = sentences([11, 2, 5, 8, 3, 7, 9])
     lengths = set()
-    for end in range(2, 23):  # any token may play the end, so rows end here and there
+    for end in range(2, 23, 2):  # any token may play the end, so rows end here and there
         fast = model.greedy(source, start=START, end=end, limit=13)
         assert torch.equal(fast, slow_greedy(model, source, end=end, limit=13))
         lengths |= set((fast != 0).sum(1).tolist())
@@ -279,8 +279,12 @@ def test_greedy_decoding_writes_what_decoding_without_a_cache_writes():
 
 def test_decoding_stops_when_the_last_row_has_ended():
     model = small()
-    model.embedding.tokens.weight.data[END] = 0
-    model.embedding.logits = lambda x: F.one_hot(torch.full(x.shape[:-1], END), 23).float()
+
+    def end(x):
+        assert not x.requires_grad, "decoding keeps no graph"
+        return F.one_hot(torch.full(x.shape[:-1], END), 23).float()
+
+    model.embedding.logits = end
     assert torch.equal(model.greedy(sentences([5, 3]), start=START, end=END, limit=9), torch.tensor([[END], [END]]))
 
 
@@ -322,6 +326,7 @@ def test_attention_can_be_recorded_in_all_three_places():
     assert maps["decoder.layers.1.cross"].shape == (2, 13, 7, 11)
     assert not maps["decoder.layers.1.cross"][1, :, :, 4:].any()
     assert not maps["decoder.layers.0.attention"].triu(1).any()
+    assert not maps["decoder.layers.0.attention"][1, :, :, 2:].any(), "padding of the target is not looked at"
 
 
 def test_scaled_embeddings_and_logits_share_one_matrix_of_unit_scale():
@@ -342,6 +347,15 @@ def test_every_parameter_gets_a_gradient():
         assert parameter.grad is not None, name
         if not name.endswith("key.bias"):  # it adds the same to all scores of a query: softmax does not see it
             assert parameter.grad.any(), name
+
+
+def test_dropout_is_on_every_sublayer_and_on_the_sum_of_embedding_and_position():
+    x = torch.randn(B, N, 26)
+    for kind, wanted in ((PostNorm, nn.LayerNorm(26)(x)), (PreNorm, x)):
+        torch.testing.assert_close(kind(26, dropout=1.0)(x, nn.Linear(26, 26)), wanted)
+    assert not small(dropout=1.0).train().embedding(sentences([7])).any()
+    places = [m.p for m in small(dropout=0.3).modules() if isinstance(m, nn.Dropout)]
+    assert places.count(0.3) == 1 + LAYERS * (2 + 3)
 
 
 def test_dropout_works_in_training_only():

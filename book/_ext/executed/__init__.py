@@ -16,7 +16,7 @@ from sphinx.util import logging
 from attention_notes.claims import ClaimError, audit, calls, load_facts
 
 from . import formulas, ledger, source
-from .closure import code_cells, files_behind, fingerprint
+from .closure import code_cells, files_behind, fingerprint, folder_fingerprint
 from .references import resolver
 from .run import executed_notebook
 from .twin import make_twin, write_if_changed
@@ -74,11 +74,14 @@ def _audit_claims(app: Sphinx) -> None:
 
 
 def _outdated(app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
-    """Chapters whose page was made from other code than there is now."""
+    """Chapters whose page was made from other code than there is now; all pages when what dresses them has changed."""
+    dress = folder_fingerprint(_root(app) / "book/_static", _root(app) / "book/_ext")
+    before, env.book_dress = getattr(env, "book_dress", dress), dress  # type: ignore[attr-defined]
+    marks = {docname: fingerprint(path, _root(app)) for docname, path in chapters(env)}
     return [
         docname
-        for docname, path in chapters(env)
-        if docname in env.all_docs and env.metadata[docname].get("fingerprint") != fingerprint(path, _root(app))
+        for docname in env.all_docs
+        if before != dress or env.metadata[docname].get("fingerprint") != marks.get(docname)
     ]
 
 

@@ -41,6 +41,14 @@ def fingerprint(chapter: Path, root: Path) -> str:
     return digest.hexdigest()[:16]
 
 
+def folder_fingerprint(*folders: Path) -> str:
+    """One hash of all files in some folders, whatever Python compiled there left out."""
+    digest = hashlib.sha256()
+    for file in sorted(f for folder in folders for f in folder.rglob("*") if f.is_file() and f.suffix != ".pyc"):
+        digest.update(f"\0{file.name}\0".encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def modules(chapter_text: str) -> Iterator[str]:
     """The modules of the package that a chapter's cells import, by dotted name."""
     for cell in code_cells(chapter_text):
