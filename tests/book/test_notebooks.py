@@ -10,7 +10,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from built import KEYS, ROOT, STALE_BEFORE_THE_BUILD
+from built import KEYS, ROOT, STALE_BEFORE_THE_BUILD, code_cells
 
 from attention_notes.claims import calls
 
@@ -49,6 +49,14 @@ def test_every_cell_with_an_output_is_compared(twin):
     compared = [cell for cell in cells if cell.outputs and cell not in passed_over]
     assert len(passed_over) <= 0.1 * len(compared)
     print(f"{len(compared)} cells with outputs are compared, {len(passed_over)} passed over")
+
+
+def test_no_cell_of_a_chapter_is_lost_on_the_way(site):
+    """A fence that is not closed swallows the cells after it without a word."""
+    for key in KEYS:
+        kept = code(nbformat.read(ROOT / f"book/{key}.ipynb", as_version=4))[1:]
+        written = code_cells((ROOT / f"book/{key}.md").read_text(encoding="utf-8"))
+        assert [cell.source.strip() for cell in kept] == [cell.strip() for cell in written], key
 
 
 def test_a_verdict_is_shown_for_every_claim_that_is_run(twin):
@@ -104,10 +112,10 @@ def test_a_notebook_works_alone_in_an_empty_folder(site, tmp_path):
 
 def test_a_changed_constant_in_the_package_makes_the_comparison_fail(site, tmp_path):
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    core = tmp_path / "src/attention_notes/layers/attention.py"
-    text = core.read_text(encoding="utf-8")
-    assert "** -0.5 if scale is None" in text
-    core.write_text(text.replace("** -0.5 if scale is None", "** -0.6 if scale is None"), encoding="utf-8")
+    module = tmp_path / "src/attention_notes/papers/self_attention.py"
+    text = module.read_text(encoding="utf-8")
+    assert "scale: float = 1.0" in text
+    module.write_text(text.replace("scale: float = 1.0", "scale: float = 1.1"), encoding="utf-8")
     shutil.copy(ROOT / "book/self_attention.ipynb", tmp_path)
     run = nbval(tmp_path, "self_attention.ipynb", PYTHONPATH=str(tmp_path / "src"))
     assert run.returncode == 1, run.stdout[-3000:]
