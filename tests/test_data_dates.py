@@ -6,13 +6,13 @@ from datetime import date
 import pytest
 import torch
 
-from attention_notes.data import (
+from attention_notes.data.dates import (
     DATE_LOCALES,
     Characters,
     all_days,
     bucketed,
     date_styles,
-    dates,
+    sample,
     unambiguous,
 )
 
@@ -84,9 +84,9 @@ def test_what_is_left_out_is_two_days_to_someone(styles, kept):
 
 
 def test_languages_are_drawn_evenly_and_the_same_for_a_seed(kept):
-    drawn = dates(kept, all_days(range(2000, 2001)), 3300, seed=5)
-    assert drawn == dates(kept, all_days(range(2000, 2001)), 3300, seed=5)
-    assert drawn != dates(kept, all_days(range(2000, 2001)), 3300, seed=6)
+    drawn = sample(kept, all_days(range(2000, 2001)), 3300, seed=5)
+    assert drawn == sample(kept, all_days(range(2000, 2001)), 3300, seed=5)
+    assert drawn != sample(kept, all_days(range(2000, 2001)), 3300, seed=6)
     counts = [sum(s.locale == code for s, _ in drawn) for code in DATE_LOCALES]
     assert min(counts) > 60
     assert max(counts) < 140

@@ -20,9 +20,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attention_notes.layers.attention import attention
+from attention_notes.layers.images import Size, pair
 from attention_notes.layers.mlp import MLP
-
-Size = int | tuple[int, int]
 
 
 class PatchEmbedding(nn.Module):
@@ -44,7 +43,7 @@ class PatchEmbedding(nn.Module):
     def __init__(self, dim: int, *, image_size: Size, patch: Size, channels: int = 3) -> None:
         super().__init__()
         self.dim, self.channels = dim, channels
-        self.patch = _pair(patch)
+        self.patch = pair(patch)
         self.resize(image_size)
         self.projection = nn.Linear(channels * self.patch[0] * self.patch[1], dim)
         nn.init.normal_(self.projection.weight, std=self.projection.in_features**-0.5)
@@ -57,8 +56,8 @@ class PatchEmbedding(nn.Module):
 
     def resize(self, image_size: Size) -> None:
         """Expect images of another size, cut into patches of the same size."""
-        _check_fits(_pair(image_size), self.patch)
-        self.image_size = _pair(image_size)
+        _check_fits(pair(image_size), self.patch)
+        self.image_size = pair(image_size)
 
     def forward(self, images: Float[Tensor, "b ch y x"]) -> Float[Tensor, "b n c"]:
         """Cut, flatten, project. Raises ``ValueError`` for images of other channels or another size."""
@@ -293,10 +292,6 @@ def vit(
     options = {**VARIANTS[variant], **overrides}
     patches = PatchEmbedding(options.pop("dim"), image_size=image_size, patch=options.pop("patch"), channels=channels)
     return VisionTransformer(patches, num_classes=num_classes, **options)
-
-
-def _pair(size: Size) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else size
 
 
 def _check_fits(image: tuple[int, int], patch: tuple[int, int]) -> None:

@@ -1,0 +1,148 @@
+"""Residual networks, the convolutional parents of the blocks that are made to sit in one.
+
+He et al. 2015, Deep Residual Learning for Image Recognition, arXiv 1512.03385. Departure, as in every library since
+Goyal et al. 2017: a bottleneck's stride is on its 3 x 3 convolution.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+def convolution(channels: int, width: int, kernel: int, *, stride: int = 1, dilation: int = 1) -> nn.Sequential:
+    """A convolution without bias that keeps the size but for its stride, and the norm that makes a bias useless."""
+    padding = dilation * (kernel // 2)
+    options: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "bias": False}
+    return nn.Sequential(nn.Conv2d(channels, width, kernel, **options), nn.BatchNorm2d(width))
+
+
+class Residual(nn.Module):
+    """relu(branch(x) + shortcut(x)), the shortcut being a 1 x 1 convolution where the shape changes (equations 1, 2).
+
+    Args:
+        channels: channels that come in.
+        width: channels that go out.
+        stride: by how much the map shrinks.
+        layers: the convolutions of the branch, the rectifiers between them put in here.
+        end: module at the end of the branch, before the sum.
+    """
+
+    def __init__(self, channels: int, *, width: int, stride: int, layers: Sequence[nn.Module], end: nn.Module) -> None:
+        super().__init__()
+        self.width = width
+        rectified = [part for layer in layers for part in (nn.ReLU(), layer)][1:]
+        self.branch = nn.Sequential(*rectified)
+        self.end = end
+        changes = stride != 1 or channels != width
+        self.shortcut = convolution(channels, width, 1, stride=stride) if changes else nn.Identity()
+        self.relu = nn.ReLU()
+
+    def forward(self, x: Float[Tensor, "b c y x"]) -> Float[Tensor, "b w gy gx"]:
+        """Add what the branch found."""
+        return self.relu(self.end(self.branch(x)) + self.shortcut(x))
+
+
+Branch = Callable[[int], nn.Module]
+
+
+def basic(channels: int, width: int, *, stride: int, dilation: int, branch: Branch) -> Residual:
+    """Two 3 x 3 convolutions (figure 5, left); ``width`` is also what comes out."""
+    layers = [
+        convolution(channels, width, 3, stride=stride, dilation=dilation),
+        convolution(width, width, 3, dilation=dilation),
+    ]
+    return Residual(channels, width=width, stride=stride, layers=layers, end=branch(width))
+
+
+def bottleneck(channels: int, width: int, *, stride: int, dilation: int, branch: Branch) -> Residual:
+    """1 x 1 down to ``width``, 3 x 3, and 1 x 1 up to four times ``width`` (figure 5, right)."""
+    layers = [
+        convolution(channels, width, 1),
+        convolution(width, width, 3, stride=stride, dilation=dilation),
+        convolution(width, 4 * width, 1),
+    ]
+    return Residual(channels, width=4 * width, stride=stride, layers=layers, end=branch(4 * width))
+
+
+class ResNet(nn.Module):
+    """A stem, four stages of residual blocks at strides 4, 8, 16, 32, the mean over the map, and a linear head.
+
+    A stage is an ``nn.Sequential`` of ``Residual``: a module that keeps its shape can be put into it, as
+    ``stage.insert(index, module)``.
+
+    Args:
+        block: makes a residual block, ``basic`` or ``bottleneck``.
+        depths: blocks of each stage (table 1).
+        width: width of the first stage; each further one has twice that of the one before.
+        num_classes: width of the output.
+        channels: channels of the image.
+        dilations: of each stage; a dilated one keeps the size instead of halving it, and its first block has the
+            dilation of the stage before.
+        branch: makes the module at the end of every branch from the branch's channels.
+    """
+
+    def __init__(
+        self,
+        block: Callable[..., Residual],
+        *,
+        depths: Sequence[int],
+        width: int = 64,
+        num_classes: int = 1000,
+        channels: int = 3,
+        dilations: Sequence[int] = (1, 1, 1, 1),
+        branch: Branch | None = None,
+    ) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(convolution(channels, width, 7, stride=2), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
+        self.stages = nn.ModuleList()
+        self.widths: list[int] = []
+        last, before, make = width, dilations[0], branch or (lambda _: nn.Identity())
+        for i, (depth, dilation) in enumerate(zip(depths, dilations, strict=True)):
+            stage = nn.Sequential()
+            for j in range(depth):
+                stride = 2 if i and not j and dilation == 1 else 1
+                each = block(last, width << i, stride=stride, dilation=dilation if j else before, branch=make)
+                stage.append(each)
+                last = each.width
+            self.stages.append(stage)
+            self.widths.append(last)
+            before = dilation
+        self.head = nn.Linear(last, num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def features(self, images: Float[Tensor, "b ch y x"]) -> tuple[Float[Tensor, "b _ gy gx"], ...]:
+        """The map of every stage, ``b c y x``, at strides 4, 8, 16, 32, or less where a stage is dilated."""
+        x, maps = self.stem(images), []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return tuple(maps)
+
+    def forward(self, images: Float[Tensor, "b ch y x"]) -> Float[Tensor, "b k"]:
+        """Logits of the ``k`` classes."""
+        return self.head(self.features(images)[-1].mean((-2, -1)))
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    # table 1
+    "resnet18": {"block": basic, "depths": (2, 2, 2, 2)},
+    "resnet34": {"block": basic, "depths": (3, 4, 6, 3)},
+    "resnet50": {"block": bottleneck, "depths": (3, 4, 6, 3)},
+    "resnet101": {"block": bottleneck, "depths": (3, 4, 23, 3)},
+    "resnet152": {"block": bottleneck, "depths": (3, 8, 36, 3)},
+}
+
+
+def resnet(variant: str, **overrides: Any) -> ResNet:
+    """A residual network by its name, such as ``"resnet50"``; ``overrides`` are the arguments of ``ResNet``.
+
+    Raises:
+        ValueError: if the variant is unknown.
+    """
+    if variant not in VARIANTS:
+        raise ValueError(f"unknown variant {variant!r}; known: {', '.join(VARIANTS)}")
+    return ResNet(**{**VARIANTS[variant], **overrides})
