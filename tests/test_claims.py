@@ -7,7 +7,7 @@ from attention_notes import claims
 from attention_notes.claims import ClaimError, audit, calls, check, close, parse_facts, rounds_to
 
 FACTS = """
-paper: {title: A title, authors: Someone, year: 2017, builds_on: []}
+paper: {title: A title, authors: Someone, year: 2017, builds_on: {}}
 claims:
   some-sum: {says: It is a sum of $x$., source: "note 1, line 2", verdict: holds}
   some-diagonal: {says: It is largest., source: "note 1, line 3", verdict: holds if, if: all norms are equal}

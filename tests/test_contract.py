@@ -9,6 +9,7 @@ import torch
 from test_structure import KEYS
 from torch import Tensor, nn
 
+from attention_notes.layers.drop_path import DropPath
 from attention_notes.papers.transformer import PreNorm, transformer
 from attention_notes.papers.vit import MeanPooling, vit
 from attention_notes.probe import record_attention
@@ -22,15 +23,16 @@ class Case:
     """How to build a small model of a family, and inputs for it."""
 
     build: Callable[[], nn.Module]
-    inputs: Callable[[], tuple[Tensor, ...]]
+    inputs: Callable[..., tuple[Tensor, ...]]
+    no_softmax: str = ""  # why there are no rows of attention to record
 
 
-def images() -> tuple[Tensor]:
-    return (torch.randn(BATCH, 3, 28, 42, device=DEVICE),)
+def images(y: int = 28, x: int = 42) -> tuple[Tensor]:
+    return (torch.randn(BATCH, 3, y, x, device=DEVICE),)
 
 
-def sentences() -> tuple[Tensor, Tensor]:
-    return torch.randint(1, 23, (BATCH, 11), device=DEVICE), torch.randint(1, 23, (BATCH, 7), device=DEVICE)
+def sentences(m: int = 11, n: int = 7) -> tuple[Tensor, Tensor]:
+    return torch.randint(1, 23, (BATCH, m), device=DEVICE), torch.randint(1, 23, (BATCH, n), device=DEVICE)
 
 
 SMALL = {"layers": 2, "dim": 30, "heads": 3, "hidden": 44, "dropout": 0.1}
@@ -56,6 +58,21 @@ def randomised(case: Case) -> nn.Module:
     return model
 
 
+def run(model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
+    """What the model answers; several answers, as of two heads in training, side by side."""
+    out = model(*inputs)
+    return out if isinstance(out, Tensor) else torch.cat([*out], -1)
+
+
+def refusal(model: nn.Module, inputs: tuple[Tensor, ...]) -> str:
+    """The words with which the model refuses its inputs, none if it takes them."""
+    try:
+        run(model, inputs)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 def changed(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """The same inputs with another first sample."""
     other = tuple(x.clone() for x in inputs)
@@ -71,43 +88,43 @@ def test_every_paper_is_held_to_the_contract_or_says_why_not():
 @every_model
 def test_the_output_depends_on_the_input(case):
     model, inputs = randomised(case), case.inputs()
-    assert (model(*inputs)[0] - model(*changed(inputs))[0]).abs().max() > 1e-3
+    assert (run(model, inputs)[0] - run(model, changed(inputs))[0]).abs().max() > 1e-3
 
 
 @every_model
 def test_samples_of_a_batch_do_not_mix(case):
     model, inputs = randomised(case), case.inputs()
-    torch.testing.assert_close(model(*inputs)[1:], model(*changed(inputs))[1:], atol=1e-5, rtol=1e-5)
-    alone = torch.cat([model(*(x[i : i + 1] for x in inputs)) for i in range(BATCH)])
-    torch.testing.assert_close(model(*inputs), alone, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(run(model, inputs)[1:], run(model, changed(inputs))[1:], atol=1e-5, rtol=1e-5)
+    alone = torch.cat([run(model, tuple(x[i : i + 1] for x in inputs)) for i in range(BATCH)])
+    torch.testing.assert_close(run(model, inputs), alone, atol=1e-5, rtol=1e-5)
 
 
 @every_model
 def test_every_parameter_gets_a_gradient(case):
     model = randomised(case).train()
-    model(*case.inputs()).square().sum().backward()
+    run(model, case.inputs()).square().sum().backward()
     assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
 @every_model
 def test_evaluation_is_deterministic(case):
     model, inputs = randomised(case), case.inputs()
-    assert torch.equal(model(*inputs), model(*inputs))
+    assert torch.equal(run(model, inputs), run(model, inputs))
 
 
 @every_model
 def test_training_drops_and_evaluation_does_not(case):
     model, inputs = randomised(case).train(), case.inputs()
-    dropping = any(module.p > 0 for module in model.modules() if isinstance(module, nn.Dropout))
-    assert torch.equal(model(*inputs), model(*inputs)) is not dropping
+    dropping = any(module.p > 0 for module in model.modules() if isinstance(module, nn.Dropout | DropPath))
+    assert torch.equal(run(model, inputs), run(model, inputs)) is not dropping
 
 
 @every_model
 def test_bfloat16_agrees_to_its_precision(case):
     model, inputs = randomised(case), case.inputs()
-    exact = model(*inputs)
+    exact = run(model, inputs)
     halved = tuple(x.bfloat16() if x.is_floating_point() else x for x in inputs)
-    rough = model.bfloat16()(*halved).float()
+    rough = run(model.bfloat16(), halved).float()
     assert (rough - exact).norm() / exact.norm() < 0.03
 
 
@@ -116,26 +133,44 @@ def test_the_state_travels_through_a_state_dict(case):
     model, inputs = randomised(case), case.inputs()
     other = case.build().eval().to(DEVICE)
     other.load_state_dict(model.state_dict())
-    assert torch.equal(model(*inputs), other(*inputs))
+    assert torch.equal(run(model, inputs), run(other, inputs))
 
 
 @every_model
 def test_weights_can_live_on_meta(case):
     with torch.device("meta"):
         model = case.build()
-    assert model(*(x.to("meta") for x in case.inputs())).device.type == "meta"
+    assert run(model, tuple(x.to("meta") for x in case.inputs())).device.type == "meta"
 
 
 @every_model
 def test_attention_is_recorded_and_rows_sum_to_one(case):
     model, inputs = randomised(case), case.inputs()
-    before = model(*inputs)
+    before = run(model, inputs)
+    if case.no_softmax:
+        with pytest.raises(RuntimeError, match="no softmax attention ran"), record_attention(model):
+            run(model, inputs)
+        return
     with record_attention(model) as maps:
-        during = model(*inputs)
+        during = run(model, inputs)
     assert torch.equal(before, during)
     for name, weights in maps.items():
-        assert weights.shape[:2] == (BATCH, 3), name
+        assert weights.ndim == 4, name
+        assert weights.shape[0] % BATCH == 0, name  # windows are folded into the batch
         torch.testing.assert_close(weights.sum(-1), torch.ones_like(weights.sum(-1)))
+
+
+@every_model
+def test_another_size_of_input_works_or_is_refused_with_both_sizes(case, unchecked):
+    model, inputs = randomised(case), case.inputs()
+    other = case.inputs(56, 70) if case.inputs is images else case.inputs(17, 13)
+    if words := refusal(model, other):
+        assert "56 x 70" in words
+        assert "28 x 42" in words
+        model.resize((56, 70))
+    out = run(model, other)
+    assert out.isfinite().all()
+    assert case.inputs is not images or out.shape == run(randomised(case), inputs).shape
 
 
 @every_model
@@ -144,11 +179,11 @@ def test_the_compiled_model_agrees(case, unchecked):
     torch.compiler.reset()
     model, inputs = randomised(case), case.inputs()
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(compiled(*inputs), model(*inputs), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(run(compiled, inputs), run(model, inputs), atol=1e-5, rtol=1e-5)
 
 
 @every_model
 def test_the_exported_model_agrees(case, unchecked):
     model, inputs = randomised(case), case.inputs()
     exported = torch.export.export(model, inputs).module()
-    torch.testing.assert_close(exported(*inputs), model(*inputs), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(run(exported, inputs), run(model, inputs), atol=1e-5, rtol=1e-5)

@@ -15,7 +15,7 @@ from sphinx.util import logging
 
 from attention_notes.claims import ClaimError, audit, calls, load_facts
 
-from . import formulas, ledger, source
+from . import formulas, ledger, lineage, source
 from .closure import code_cells, files_behind, fingerprint, folder_fingerprint
 from .references import resolver
 from .run import executed_notebook
@@ -29,6 +29,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Connect to Sphinx."""
     formulas.setup(app)
     ledger.setup(app)
+    lineage.setup(app)
     source.setup(app)
     app.connect("config-inited", _base_address)
     app.connect("builder-inited", _audit_claims)
