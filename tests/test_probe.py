@@ -1,5 +1,7 @@
 """Attention can be recorded from any model that has some, and costs include it."""
 
+import math
+
 import pytest
 import timm
 import torch
@@ -7,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from attention_notes.layers.attention import MultiHeadAttention, attention_weights
-from attention_notes.probe import count_macs, count_parameters, record_attention
+from attention_notes.probe import attention_span, count_macs, count_parameters, record_attention
 
 
 class Two(nn.Module):
@@ -90,3 +92,21 @@ def test_the_cost_of_attention_is_counted_by_hand(device):
     assert count_macs(model, torch.randn(b, n, c, device=device)) == b * (4 * n * c * c + 2 * n * n * c)
     masked = count_macs(model, torch.randn(b, n, c, device=device), mask=torch.ones(n, n, device=device))
     assert masked == b * (4 * n * c * c + 2 * n * n * c)
+
+
+def test_who_looks_at_itself_looks_nowhere_and_who_looks_everywhere_looks_a_mean_distance_far():
+    itself, everywhere = torch.eye(6)[None, None], torch.full((1, 1, 6, 6), 1 / 6)
+    both = torch.cat([itself, everywhere], 1)
+    places = [((r + 0.5) / 2, (c + 0.5) / 3) for r in range(2) for c in range(3)]
+    mean = sum(math.dist(a, b) for a in places for b in places) / 36
+    assert attention_span(both, queries=(2, 3), keys=(2, 3)).tolist() == pytest.approx([0, mean])
+
+
+def test_the_span_of_pooled_keys_is_measured_to_the_middle_of_their_cells():
+    weights = torch.ones(1, 1, 4, 1)  # four corners look at the one key in the middle
+    assert attention_span(weights, queries=(2, 2), keys=(1, 1)).item() == pytest.approx(math.sqrt(2) / 4)
+
+
+def test_the_span_wants_a_place_for_every_token(unchecked):
+    with pytest.raises(ValueError, match="5 queries, but a grid of 2 x 2; leave out"):
+        attention_span(torch.ones(1, 1, 5, 4), queries=(2, 2), keys=(2, 2))

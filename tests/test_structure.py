@@ -90,6 +90,7 @@ def test_what_a_chapter_cites_is_in_the_bibliography_with_an_address(key):
     cited |= {claim.reference for claim in claims(key).values() if claim.reference}
     assert sorted(cited - bibliography().keys()) == []
     assert [k for k in cited if not bibliography()[k].fields.get("url", "").startswith("http")] == []
+    assert [k for k in cited if not {"author"} <= bibliography()[k].persons.keys()] == []
 
 
 @pytest.mark.parametrize("key", KEYS)

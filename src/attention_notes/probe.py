@@ -112,6 +112,35 @@ def rollout(maps: Mapping[str, Float[Tensor, "b h n n"]]) -> Float[Tensor, "b n 
     return total
 
 
+def attention_span(
+    weights: Float[Tensor, "b h n m"], *, queries: tuple[int, int], keys: tuple[int, int]
+) -> Float[Tensor, " h"]:
+    """How far each head looks: the distance from query to key, averaged with the weights (ViT, section 4.5).
+
+    Args:
+        weights: rows that sum to one, the queries and the keys row by row.
+        queries: rows and columns of the queries' grid.
+        keys: rows and columns of the keys' grid, which covers the same square: other than ``queries`` where keys were
+            pooled.
+
+    Returns:
+        One number a head, in sides of the square; two cells of a grid are as far apart as their middles.
+
+    Raises:
+        ValueError: if the grids do not have one cell for each query and key.
+    """
+    for name, (rows, columns), count in (("queries", queries, weights.shape[-2]), ("keys", keys, weights.shape[-1])):
+        if rows * columns != count:
+            raise ValueError(f"{count} {name}, but a grid of {rows} x {columns}; leave out tokens that have no place")
+    distances = torch.cdist(_middles(*queries), _middles(*keys)).to(weights)
+    return (weights * distances).sum(-1).mean((0, 2))
+
+
+def _middles(rows: int, columns: int) -> Tensor:
+    y, x = (torch.arange(rows) + 0.5) / rows, (torch.arange(columns) + 0.5) / columns
+    return torch.cartesian_prod(y, x)
+
+
 def count_parameters(model: nn.Module) -> int:
     """Number of parameters; a shared one counts once."""
     return sum(p.numel() for p in model.parameters())

@@ -12,8 +12,11 @@ sys.path.insert(0, str(ROOT / "book/_ext"))
 
 from executed.closure import code_cells, fingerprint  # noqa: E402
 
+from attention_notes.claims import keys  # noqa: E402
+
 CHAPTERS = sorted(f for f in (ROOT / "book").glob("*.md") if code_cells(f.read_text(encoding="utf-8")))
-KEYS = [chapter.stem for chapter in CHAPTERS]
+NOTEBOOKS = [chapter.stem for chapter in CHAPTERS]
+KEYS = [name for name in NOTEBOOKS if name in keys()]  # those that tell of a paper
 
 
 def jupyter_book(root: Path) -> subprocess.CompletedProcess[str]:
@@ -32,7 +35,7 @@ def jupyter_book(root: Path) -> subprocess.CompletedProcess[str]:
 def stale_twins(root: Path) -> list[str]:
     """The chapters whose committed twin was made from other cells or other code than there is now."""
     stale = []
-    for chapter in (root / "book" / f"{key}.md" for key in KEYS):
+    for chapter in (root / "book" / f"{key}.md" for key in NOTEBOOKS):
         twin = chapter.with_suffix(".ipynb")
         made_from = nbformat.read(twin, as_version=4).metadata.attention_notes.fingerprint if twin.exists() else None
         stale += [chapter.stem] if made_from != fingerprint(chapter, root) else []

@@ -7,11 +7,11 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from built import KEYS
+from built import KEYS, NOTEBOOKS
 from playwright.sync_api import Browser, Page, sync_playwright
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-PAGES = ["intro", "notation", "ledger", "references", *KEYS]
+PAGES = ["intro", "notation", "ledger", "references", *NOTEBOOKS]
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None,

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
 import pytest
-from built import KEYS, ROOT
+from built import KEYS, NOTEBOOKS, ROOT
 
 from attention_notes.claims import claims, keys
 
@@ -58,7 +58,7 @@ def pages(site) -> list[Path]:
 
 
 def test_every_chapter_has_its_page(site):
-    names = ["intro", "notation", "ledger", "references", *KEYS]
+    names = ["intro", "notation", "ledger", "references", *NOTEBOOKS]
     assert [name for name in names if not (site / f"book/{name}.html").exists()] == []
 
 
@@ -117,7 +117,7 @@ def test_every_statement_is_in_the_ledger_with_a_link_to_its_answer(site):
 
 
 def test_every_chapter_opens_in_colab(site):
-    for key in KEYS:
+    for key in NOTEBOOKS:
         links = page(site / f"book/{key}.html").links
         assert any(re.search(rf"colab\.research\.google\.com/.*/book/{key}\.ipynb$", link) for link in links), key
 

@@ -76,7 +76,7 @@ class ResNet(nn.Module):
         block: makes a residual block, ``basic`` or ``bottleneck``.
         depths: blocks of each stage (table 1).
         width: width of the first stage; each further one has twice that of the one before.
-        num_classes: width of the output.
+        num_classes: width of the output; ``None`` for no head.
         channels: channels of the image.
         dilations: of each stage; a dilated one keeps the size instead of halving it, and its first block has the
             dilation of the stage before.
@@ -89,7 +89,7 @@ class ResNet(nn.Module):
         *,
         depths: Sequence[int],
         width: int = 64,
-        num_classes: int = 1000,
+        num_classes: int | None = 1000,
         channels: int = 3,
         dilations: Sequence[int] = (1, 1, 1, 1),
         branch: Branch | None = None,
@@ -109,7 +109,7 @@ class ResNet(nn.Module):
             self.stages.append(stage)
             self.widths.append(last)
             before = dilation
-        self.head = nn.Linear(last, num_classes)
+        self.head = nn.Identity() if num_classes is None else nn.Linear(last, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -123,7 +123,7 @@ class ResNet(nn.Module):
         return tuple(maps)
 
     def forward(self, images: Float[Tensor, "b ch y x"]) -> Float[Tensor, "b k"]:
-        """Logits of the ``k`` classes."""
+        """Logits of the ``k`` classes, or the mean of the last map where the model has no head."""
         return self.head(self.features(images)[-1].mean((-2, -1)))
 
 

@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attention_notes.layers.attention import attention
+from attention_notes.layers.drop_path import DropPath, depth_rates
 from attention_notes.layers.images import Size, pair
 from attention_notes.layers.mlp import MLP
 
@@ -109,20 +110,22 @@ class Block(nn.Module):
         heads: heads of the attention.
         hidden: hidden width of the MLP.
         dropout: probability of dropping, after every linear map but ``qkv`` (appendix B.1).
+        drop_path: probability that a sample skips a branch in training, which later recipes want; none here.
     """
 
-    def __init__(self, dim: int, *, heads: int, hidden: int, dropout: float = 0.0) -> None:
+    def __init__(self, dim: int, *, heads: int, hidden: int, dropout: float = 0.0, drop_path: float = 0.0) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(dim, eps=1e-6)
         self.attention = SelfAttention(dim, heads=heads)
         self.dropout = nn.Dropout(dropout)
         self.mlp_norm = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = MLP(dim, hidden=hidden, dropout=dropout)
+        self.drop_path = DropPath(drop_path)
 
     def forward(self, z: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
         """Mix the tokens, then change each by itself."""
-        z = self.dropout(self.attention(self.attention_norm(z))) + z
-        return self.mlp(self.mlp_norm(z)) + z
+        z = self.drop_path(self.dropout(self.attention(self.attention_norm(z)))) + z
+        return self.drop_path(self.mlp(self.mlp_norm(z))) + z
 
 
 class ClassToken(nn.Module):
@@ -175,6 +178,7 @@ class VisionTransformer(nn.Module):
         num_classes: width of the output; ``None`` for no head: the model then returns y, of width ``c``.
         pooling: makes the module that stands for the image, from the width: ``ClassToken`` or ``MeanPooling``.
         dropout: probability of dropping, also after the position embeddings are added (appendix B.1).
+        drop_path: probability of skipping a branch of the last block in training, growing from none at the first.
     """
 
     def __init__(
@@ -187,6 +191,7 @@ class VisionTransformer(nn.Module):
         num_classes: int | None,
         pooling: Callable[[int], Any] = ClassToken,
         dropout: float = 0.0,
+        drop_path: float = 0.0,
     ) -> None:
         super().__init__()
         self.patches = patches
@@ -194,7 +199,9 @@ class VisionTransformer(nn.Module):
         self.pooling = pooling(dim)
         self.positions = nn.Parameter(torch.empty(1, rows * columns + self.pooling.extra, dim).normal_(std=0.02))
         self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.Sequential(*(Block(dim, heads=heads, hidden=hidden, dropout=dropout) for _ in range(depth)))
+        options: dict[str, Any] = {"heads": heads, "hidden": hidden, "dropout": dropout}
+        rates = depth_rates(drop_path, depth)
+        self.blocks = nn.Sequential(*(Block(dim, **options, drop_path=rate) for rate in rates))
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.head = nn.Identity() if num_classes is None else nn.Linear(dim, num_classes)
         self._initialise()
@@ -282,7 +289,7 @@ def vit(
         num_classes: width of the output; ``None`` for no head.
         image_size: height and width in pixels, or one number for both.
         channels: channels of the image.
-        overrides: any of ``dim``, ``depth``, ``heads``, ``hidden``, ``patch``, ``pooling`` and ``dropout``.
+        overrides: any of ``dim``, ``depth``, ``heads``, ``hidden``, ``patch``, ``pooling``, ``dropout``, ``drop_path``.
 
     Raises:
         ValueError: if the variant is unknown, or if its patches do not tile the image.

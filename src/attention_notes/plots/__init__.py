@@ -142,6 +142,21 @@ def bars(values: Mapping[str, float], *, xlabel: str, marks: Mapping[str, float]
     return ax
 
 
+def intervals(
+    spans: Mapping[str, tuple[float, float]], *, xlabel: str, within: tuple[float, float] | None = None
+) -> Axes:
+    """A bar from low to high for each name, from the top down; ``within`` shades a range behind them all."""
+    (ax,) = canvas(height=0.5 + 0.28 * len(spans))
+    for row, (low, high) in enumerate(spans.values()):
+        ax.plot([low, high], [row, row], linewidth=5, solid_capstyle="butt", color=COLOURS[0])
+    if within is not None:
+        ax.axvspan(*within, color=COLOURS[1], alpha=0.4, linewidth=0)
+    ax.set_yticks(range(len(spans)), list(spans))
+    ax.invert_yaxis()
+    ax.set_xlabel(xlabel)
+    return ax
+
+
 def patches(image: Float[Tensor, "3 y x"], *, size: int) -> Axes:
     """An image cut apart into square patches; the ticks number the first patch of every row, as tokens are counted."""
     image = image.detach().float().cpu()

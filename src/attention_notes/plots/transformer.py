@@ -8,25 +8,10 @@ from typing import TYPE_CHECKING
 from jaxtyping import Float
 from torch import Tensor
 
-from attention_notes.plots import COLOURS, HEAT, canvas
+from attention_notes.plots import HEAT, canvas
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-
-def intervals(
-    spans: Mapping[str, tuple[float, float]], *, xlabel: str, within: tuple[float, float] | None = None
-) -> Axes:
-    """A bar from low to high for each name, from the top down; ``within`` shades a range behind them all."""
-    (ax,) = canvas(height=0.5 + 0.28 * len(spans))
-    for row, (low, high) in enumerate(spans.values()):
-        ax.plot([low, high], [row, row], linewidth=5, solid_capstyle="butt", color=COLOURS[0])
-    if within is not None:
-        ax.axvspan(*within, color=COLOURS[1], alpha=0.4, linewidth=0)
-    ax.set_yticks(range(len(spans)), list(spans))
-    ax.invert_yaxis()
-    ax.set_xlabel(xlabel)
-    return ax
 
 
 def alignments(weights: Mapping[str, Float[Tensor, "n _"]], rows: Mapping[str, str]) -> Axes:
