@@ -1,5 +1,6 @@
 """The ledger: every statement of the notes with its verdict, made from the facts and from what ran."""
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,8 @@ class Entries(SphinxDirective):
 
     def chapters(self) -> list[str]:
         """The keys of the book, in the order in which it is read."""
-        order = [Path(name).name for name in self.env.toctree_includes.get(self.env.config.root_doc, [])]
+        toc = (Path(self.env.srcdir) / "_toc.yml").read_text(encoding="utf-8")
+        order = re.findall(r"file: (?:\S+/)?(\w+)", toc)
         found = [key for key in keys() if self.page(key) in self.env.found_docs]
         return sorted(found, key=lambda key: order.index(key) if key in order else len(order))
 
