@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import nbformat
@@ -78,6 +79,13 @@ def test_outputs_are_text_without_errors_warnings_or_machine_addresses(twin):
             assert output.get("name") != "stderr", output
             assert not [kind for kind in output.get("data", {}) if kind.startswith("image/")]
             assert not re.search(r"0x[0-9a-f]{8}|/home/|/tmp/|/Users/", json.dumps(output)), cell.source
+
+
+def test_what_a_cell_prints_is_one_output(twin):
+    """The kernel may send it in several; a twin that keeps the cuts differs from build to build."""
+    for cell in code(twin):
+        streams = [o.get("name") if o.output_type == "stream" else None for o in cell.outputs]
+        assert not [a for a, b in pairwise(streams) if a and a == b], cell.source
 
 
 def test_no_raw_myst_is_left(twin):

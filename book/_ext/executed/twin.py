@@ -146,7 +146,7 @@ def _code_cell(cell: Mapping[str, Any]) -> nbformat.NotebookNode:
     tags = cell["metadata"].get("tags", [])
     return nbformat.v4.new_code_cell(
         cell["source"],
-        outputs=[_text_only(output) for output in cell["outputs"]],
+        outputs=_merge_streams([_text_only(output) for output in cell["outputs"]]),
         metadata={"tags": tags} if tags else {},
     )
 
@@ -157,6 +157,17 @@ def _text_only(output: Mapping[str, Any]) -> nbformat.NotebookNode:
         kept["data"] = {kind: data for kind, data in kept["data"].items() if not kind.startswith("image/")}
         kept["metadata"] = {}
     return nbformat.from_dict(kept)
+
+
+def _merge_streams(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """One output where the kernel sent what a cell printed in several: where it cuts is a matter of timing."""
+    merged = list[nbformat.NotebookNode]()
+    for output in outputs:
+        if merged and output.output_type == "stream" and merged[-1].get("name") == output.name:
+            merged[-1].text += output.text
+        else:
+            merged.append(output)
+    return merged
 
 
 def _count(cells: list[nbformat.NotebookNode]) -> None:
