@@ -4,12 +4,14 @@ import ast
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import yaml
 from pybtex.database import parse_file
 
+from attention_notes import zoo
 from attention_notes.claims import audit, calls, claims, keys, load_facts
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -103,6 +105,15 @@ def test_facts_tell_the_paper(key):
     assert [change for change in parents.values() if not change or change.endswith(".")] == [], "what it changed"
 
 
+def test_every_variant_is_in_the_zoo_and_has_its_line_in_the_facts():
+    with_variants = {key for key in KEYS if hasattr(import_module(f"attention_notes.papers.{key}"), "VARIANTS")}
+    assert {kind for kind in zoo.FAMILIES if kind in KEYS} == with_variants
+    made, recorded = {key: set() for key in keys()}, {key: set(load_facts(key)["variants"]) for key in keys()}
+    for model in zoo.MODELS.values():
+        made[model.family.key].add(model.variant)
+    assert made == recorded
+
+
 def imported(file: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -114,14 +125,16 @@ def imported(file: Path) -> set[str]:
 
 
 def test_imports_go_one_way():
-    """papers -> layers, and papers -> those papers only that they build on."""
+    """papers -> layers, and papers -> those papers only that they build on; ``pretrained`` is a handle, and no more."""
     for file in (PACKAGE / "layers").glob("*.py"):
         assert all(name.startswith("layers") for name in imported(file)), file.name
     for key in KEYS:
         parents = load_facts(key)["paper"].get("builds_on", {})
         for name in imported(PACKAGE / f"papers/{key}.py"):
             room, *rest = name.split(".")
-            assert room == "layers" or (room == "papers" and (not rest or rest[0] in parents)), f"{key} imports {name}"
+            assert room in ("layers", "pretrained") or (room == "papers" and (not rest or rest[0] in parents)), (
+                f"{key} imports {name}"
+            )
 
 
 def code_lines(file: Path) -> int:

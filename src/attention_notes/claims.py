@@ -145,7 +145,7 @@ def keys() -> list[str]:
 
 @cache
 def load_facts(key: str) -> dict[str, Any]:
-    """The paper and the claims of ``facts/<key>.yml``, checked.
+    """The paper and the claims of ``facts/<key>.yml``, checked, and its variants, which ``zoo`` checks.
 
     Raises:
         ClaimError: if the file is missing, or an entry lacks what its verdict requires.
@@ -160,7 +160,7 @@ def parse_facts(key: str, text: str) -> dict[str, Any]:
     """Read the text of a facts file; the errors are those of ``load_facts``."""
     raw = yaml.safe_load(text)
     entries = [_claim(key, claim_id, entry) for claim_id, entry in raw["claims"].items()]
-    return {"paper": raw["paper"], "claims": entries}
+    return {"paper": raw["paper"], "claims": entries, "variants": raw.get("variants", {})}
 
 
 def rounds_to(ours: int | float, printed: str) -> bool:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from attention_notes.layers.attention import attention_weights
@@ -156,6 +157,38 @@ def count_macs(model: Callable, *inputs: Tensor, **options: Any) -> int:
     with torch.no_grad(), counter:
         model(*inputs, **options)
     return counter.get_total_flops() // 2
+
+
+def count_activations(model: Callable, *inputs: Tensor, **options: Any) -> int:
+    """Elements that convolutions and linear maps write in one forward pass: what timm's tables call activations.
+
+    A rough measure of the memory that a pass moves, and a better guide to its speed than MACs (Dollár et al. 2021,
+    arXiv 2103.06877). Counted is what comes out of ``F.linear``, of the convolutions, and of a product with a single
+    matrix, ``x @ w``, wherever it is called from. Norms, non-linearities and sums write as well, and are left out by
+    custom; so are the products of two batches, queries with keys and weights with values: fused attention never writes
+    its scores. Works on any device; on ``meta`` nothing is computed.
+    """
+    counter = _Activations()
+    with torch.no_grad(), counter:
+        model(*inputs, **options)
+    return counter.total
+
+
+class _Activations(TorchFunctionMode):
+    """Counts what each linear map writes, as it passes."""
+
+    maps = (F.linear, F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
+    products = (torch.matmul, Tensor.matmul, Tensor.__matmul__)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        written = func(*args, **(kwargs or {}))
+        if func in self.maps or (func in self.products and args[1].ndim == 2):
+            self.total += written.numel()
+        return written
 
 
 def _fused_on_cpu() -> dict[Any, Any]:

@@ -99,3 +99,29 @@ def test_search_finds_a_chapter(browser, address):
     page.wait_for_selector("#search-results li a")
     assert "book/" in page.locator("#search-results li a").first.get_attribute("href")
     context.close()
+
+
+def test_the_zoo_is_sorted_by_a_click_and_by_the_keyboard(browser, address):
+    page = browser.new_page()
+    page.goto(f"{address}/book/zoo.html")
+    head = page.locator(".sortable thead th", has_text="parameters")
+    shown = page.locator(".sortable tbody tr td:nth-child(2)")
+    counts = lambda: [int(text.replace(",", "")) for text in shown.all_inner_texts()]  # noqa: E731
+    first = counts()
+    assert first != sorted(first, reverse=True)
+    head.get_by_role("button").click()
+    assert counts() == sorted(first, reverse=True)
+    assert head.get_attribute("aria-sort") == "descending"
+    head.get_by_role("button").press("Enter")
+    assert counts() == sorted(first)
+    assert head.get_attribute("aria-sort") == "ascending"
+    accuracy = page.locator(".sortable thead th", has_text="alone")
+    accuracy.get_by_role("button").press("Space")
+    assert head.get_attribute("aria-sort") is None
+    cells = page.locator(".sortable tbody tr td:nth-child(6)").all_inner_texts()
+    known = [float(text) for text in cells if text != "–"]
+    assert known == sorted(known, reverse=True)
+    assert cells[len(known) :] == ["–"] * (len(cells) - len(known)), "what is not known comes last"
+    page.locator(".sortable tbody tr a", has_text="swin:swin_t").first.click()
+    assert page.url.endswith("/book/swin.html")
+    page.close()

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from attention_notes.claims import load_facts
 from attention_notes.layers.resnet import resnet
 from attention_notes.papers.cbam import (
     CBAM,
@@ -25,13 +26,7 @@ from attention_notes.probe import count_macs, count_parameters
 BATCH, CHANNELS, Y, X = 2, 11, 5, 7
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 # parameters; GMACs of ours, stride on the 3 x 3 convolution
-COUNTS = {
-    "cbam_resnet18": (11_779_392, 1.82),
-    "cbam_resnet34": (21_960_468, 3.67),
-    "cbam_resnet50": (28_089_624, 4.10),
-    "cbam_resnet101": (49_330_172, 7.81),
-    "cbam_resnet152": (66_826_848, 11.53),
-}
+COUNTS = {v: (line["parameters"], line["gmacs"]) for v, line in load_facts("cbam")["variants"].items()}
 
 
 def block(**options):

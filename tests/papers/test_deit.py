@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from test_vit import TIMM, TRANSFORMERS, named_as, randomised
+from test_vit import randomised
 
-from attention_notes.claims import close
+from attention_notes.claims import close, load_facts
 from attention_notes.papers.deit import (
     RECIPE,
     VARIANTS,
@@ -29,19 +29,11 @@ from attention_notes.papers.deit import (
 )
 from attention_notes.papers.vit import ClassToken, PatchEmbedding, VisionTransformer, vit
 from attention_notes.probe import count_macs, count_parameters
+from attention_notes.weights import layouts, to_layout, to_timm
 
 # exact, of timm's deit_*_patch16_*
-PARAMETERS = {
-    "Ti/16": 5_717_416,
-    "Ti/16 distilled": 5_910_800,
-    "S/16": 22_050_664,
-    "S/16 distilled": 22_436_432,
-    "B/16": 86_567_656,
-    "B/16 distilled": 87_338_192,
-    "B/16 384": 86_859_496,
-    "B/16 384 distilled": 87_630_032,
-}
-GMACS = {"Ti/16": 1.25, "S/16 distilled": 4.62, "B/16 distilled": 17.66, "B/16 384": 55.48}
+PARAMETERS = {variant: line["parameters"] for variant, line in load_facts("deit")["variants"].items()}
+GMACS = {variant: line["gmacs"] for variant, line in load_facts("deit")["variants"].items()}
 
 # every dimension another prime: images 11 channels of 10 x 21, cut 2 x 3 into a grid of 5 x 7
 CHANNELS, IMAGE, PATCH = 11, (10, 21), (2, 3)
@@ -63,34 +55,13 @@ def images(dtype=torch.float32, batch=BATCH):
     return torch.randn(batch, CHANNELS, *IMAGE, dtype=dtype)
 
 
-HEADS_OF_TIMM = {r"class_head\.(.*)": r"head.\1", r"distillation_head\.(.*)": r"head_dist.\1"}
-OF_TIMM = {r"pooling\.distillation": "dist_token", **HEADS_OF_TIMM, **TIMM}
-OF_TRANSFORMERS = {pattern: name.replace("vit.", "deit.") for pattern, name in TRANSFORMERS.items()} | {
-    r"pooling\.distillation": "deit.embeddings.distillation_token",
-    r"class_head\.(.*)": r"cls_classifier.\1",
-    r"distillation_head\.(.*)": r"distillation_classifier.\1",
-}
-
-
-def translated(tensors, rules, patch=PATCH):
-    """Ours in a library's names and shapes: the patch map as a convolution and, for transformers, q, k and v apart."""
-    tensors = {name.removeprefix("encoder."): tensor for name, tensor in tensors.items()}
-    if "patches.projection.weight" in tensors:
-        tensors["patches.projection.weight"] = tensors["patches.projection.weight"].unflatten(1, (-1, *patch))
-    if rules is not OF_TIMM:
-        for name in [name for name in tensors if "qkv" in name]:
-            parts = zip("qkv", tensors.pop(name).chunk(3), strict=True)
-            tensors |= {name.replace("qkv", letter): part for letter, part in parts}
-    return named_as(rules, tensors)
-
-
-def assert_same(ours, theirs, a, b, rules):
+def assert_same(ours, theirs, a, b, name, renamed=lambda theirs: theirs):
     """Equal outputs, and equal gradients of every parameter that they depend on."""
     assert close(a, b)
     toward = torch.randn_like(a)
     names = dict(ours.named_parameters())
-    got = torch.autograd.grad(a, names.values(), toward)
-    got = translated({n: g for n, g in zip(names, got, strict=True) if g.any()}, rules)
+    got = dict(zip(names, torch.autograd.grad(a, names.values(), toward), strict=True))
+    got = renamed({n: g for n, g in layouts(ours)[name].to_theirs(ours, got).items() if g.any()})
     expected = dict(theirs.named_parameters())
     gradients = torch.autograd.grad(b, [expected[name] for name in got], toward)
     for name, gradient in zip(got, gradients, strict=True):
@@ -119,11 +90,11 @@ def timms():
 def test_outputs_and_gradients_equal_those_of_timm_in_training_and_after(dtype, training):
     ours, theirs = small().to(dtype).train(training), timms().to(dtype).train(training)
     theirs.set_distilled_training(True)
-    theirs.load_state_dict(translated(ours.state_dict(), OF_TIMM), strict=True)
+    theirs.load_state_dict(to_timm(ours), strict=True)
     x = images(dtype)
     b = torch.stack(theirs(x), dim=1) if training else theirs(x)
     assert b.shape == ((BATCH, 2, CLASSES) if training else (BATCH, CLASSES))
-    assert assert_same(ours, theirs, ours(x), b, OF_TIMM) == set()
+    assert assert_same(ours, theirs, ours(x), b, "timm") == set()
 
 
 def huggingfaces(kind):
@@ -150,25 +121,28 @@ def test_outputs_and_gradients_equal_those_of_transformers_with_teacher(dtype):
     from transformers import DeiTForImageClassificationWithTeacher
 
     ours, theirs = small().to(dtype), huggingfaces(DeiTForImageClassificationWithTeacher).to(dtype)
-    theirs.load_state_dict(translated(ours.state_dict(), OF_TRANSFORMERS), strict=True)
+    theirs.load_state_dict(to_layout(ours, "transformers, as loaded"), strict=True)
     x = images(dtype)
     their = theirs(x)
     both = ours.both(x)
     assert close(both[:, 0], their.cls_logits)
     assert close(both[:, 1], their.distillation_logits)
-    assert assert_same(ours, theirs, ours(x), their.logits, OF_TRANSFORMERS) == set()
+    assert assert_same(ours, theirs, ours(x), their.logits, "transformers, as loaded") == set()
 
 
 @DTYPES
 def test_transformers_model_without_teacher_is_a_distilled_one_that_ignores_its_second_token(dtype):
     from transformers import DeiTForImageClassification
 
-    rules = OF_TRANSFORMERS | {r"class_head\.(.*)": r"classifier.\1"}
+    def renamed(tensors):
+        return {name.replace("cls_classifier", "classifier"): tensor for name, tensor in tensors.items()}
+
     ours, theirs = small().to(dtype), huggingfaces(DeiTForImageClassification).to(dtype)
-    state = translated(ours.state_dict(), rules)
+    state = renamed(to_layout(ours, "transformers, as loaded"))
     assert theirs.load_state_dict(state, strict=False).missing_keys == []
     x = images(dtype)
-    assert assert_same(ours, theirs, ours.both(x)[:, 0], theirs(x).logits, rules) == set()
+    a, b = ours.both(x)[:, 0], theirs(x).logits
+    assert assert_same(ours, theirs, a, b, "transformers, as loaded", renamed) == set()
 
 
 @pytest.mark.parametrize("variant", ["Ti/16", "Ti/16 distilled"])
@@ -177,7 +151,7 @@ def test_two_layers_of_the_tiny_model_equal_those_of_timm_at_full_width(variant)
 
     name = "deit_tiny_distilled_patch16_224" if "distilled" in variant else "deit_tiny_patch16_224"
     ours, theirs = randomised(deit(variant, depth=2)).eval(), timm.create_model(name, depth=2).eval()
-    theirs.load_state_dict(translated(ours.state_dict(), OF_TIMM, patch=(16, 16)))
+    theirs.load_state_dict(to_timm(ours))
     x = torch.randn(2, 3, 224, 224)
     with torch.no_grad():
         assert close(ours(x), theirs(x))
@@ -276,7 +250,7 @@ def test_without_heads_the_outputs_are_the_two_tokens():
 
 def test_resizing_keeps_the_positions_of_both_tokens_and_equals_timm():
     ours, theirs = small(), timms()
-    theirs.load_state_dict(translated(ours.state_dict(), OF_TIMM))
+    theirs.load_state_dict(to_timm(ours))
     theirs.eval().set_input_size((22, 39))
     before = ours.encoder.positions[:, :2].clone()
     assert ours.resize((22, 39)) is ours

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from attention_notes.claims import close
+from attention_notes.claims import close, load_facts
 from attention_notes.layers.resnet import ResNet, basic
 from attention_notes.papers.dnl import (
     DNL,
@@ -289,7 +289,7 @@ def test_parameters_and_cost_follow_from_the_equations():
     assert count_macs(block(dtype=torch.float32), maps(torch.float32, batch=1)) == maps_cost + pairs + 2 * N * CHANNELS
 
 
-PARAMETERS = {"resnet50": 47_638_612, "resnet101": 66_630_740}
+PARAMETERS = {variant: line["parameters"] for variant, line in load_facts("dnl")["variants"].items()}
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

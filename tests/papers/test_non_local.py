@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from attention_notes.claims import close
+from attention_notes.claims import close, load_facts
 from attention_notes.data import digits
 from attention_notes.data.non_local import memory_games, panning
 from attention_notes.layers.resnet import ResNet, basic, resnet
@@ -347,13 +347,7 @@ def formula(c, *, embeds=True):
     return (4 if embeds else 2) * c * (c // 2) + (3 if embeds else 1) * (c // 2) + 2 * c
 
 
-COUNTS = {
-    "resnet50-1": 27_657_768,
-    "resnet50-5": 32_911_400,
-    "resnet50-10": 40_265_768,
-    "resnet101-1": 46_649_896,
-    "resnet101-5": 51_903_528,
-}
+COUNTS = {variant: line["parameters"] for variant, line in load_facts("non_local")["variants"].items()}
 PLACES = {  # names of the modules, so that a block in the wrong place is seen
     "resnet50-1": ["2.5"],
     "resnet50-5": ["1.2", "1.5", "2.2", "2.5", "2.8"],

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
-from attention_notes.claims import close
+from attention_notes.claims import close, load_facts
 from attention_notes.layers.attention import attention_weights
 from attention_notes.layers.mlp import MLP
 from attention_notes.papers.pvt import (
@@ -31,21 +31,10 @@ from attention_notes.papers.pvt import (
     pvt,
 )
 from attention_notes.probe import count_macs, count_parameters, record_attention
+from attention_notes.weights import layouts, to_layout, to_timm
 
 # parameters with a head for 1000 classes, GMACs at 224 pixels; timm and transformers have the same parameters
-COUNTS = {
-    "pvt_tiny": (13_229_288, 1.93),
-    "pvt_small": (24_485_864, 3.82),
-    "pvt_medium": (44_208_104, 6.66),
-    "pvt_large": (61_369_320, 9.81),
-    "pvt_v2_b0": (3_666_760, 0.57),
-    "pvt_v2_b1": (14_009_000, 2.11),
-    "pvt_v2_b2": (25_362_856, 4.03),
-    "pvt_v2_b2_li": (22_553_512, 3.89),
-    "pvt_v2_b3": (45_238_696, 6.90),
-    "pvt_v2_b4": (62_556_072, 10.10),
-    "pvt_v2_b5": (81_956_008, 11.72),
-}
+COUNTS = {v: (line["parameters"], line["gmacs"]) for v, line in load_facts("pvt")["variants"].items()}
 # every dimension another prime, where the pyramid leaves the choice
 CHANNELS, CLASSES, BATCH = 5, 23, 3
 SMALL = {
@@ -73,89 +62,10 @@ def randomised(model):
     return model
 
 
-def renamed(rules, tensors):
-    """Tensors under a library's names, by regular expressions; a name that no rule knows is an error."""
-
-    def rename(name):
-        for pattern, replacement in rules.items():
-            if re.fullmatch(pattern, name):
-                return re.sub(pattern, replacement, name)
-        raise KeyError(name)
-
-    return {rename(name): tensor for name, tensor in tensors.items()}
-
-
-BLOCK = r"stages\.(\d)\.blocks\.(\d+)\."
-TIMM = {
-    r"stages\.0\.patches\.projection\.(.*)": r"patch_embed.proj.\1",
-    r"stages\.0\.patches\.norm\.(.*)": r"patch_embed.norm.\1",
-    r"stages\.(\d)\.patches\.projection\.(.*)": r"stages.\1.downsample.proj.\2",
-    r"stages\.(\d)\.patches\.norm\.(.*)": r"stages.\1.downsample.norm.\2",
-    r"stages\.(\d)\.norm\.(.*)": r"stages.\1.norm.\2",
-    BLOCK + r"attention_norm\.(.*)": r"stages.\1.blocks.\2.norm1.\3",
-    BLOCK + r"mlp_norm\.(.*)": r"stages.\1.blocks.\2.norm2.\3",
-    BLOCK + r"attention\.reduction\.convolution\.(.*)": r"stages.\1.blocks.\2.attn.sr.\3",
-    BLOCK + r"attention\.reduction\.norm\.(.*)": r"stages.\1.blocks.\2.attn.norm.\3",
-    BLOCK + r"attention\.attend\.query\.(.*)": r"stages.\1.blocks.\2.attn.q.\3",
-    BLOCK + r"attention\.attend\.key_value\.(.*)": r"stages.\1.blocks.\2.attn.kv.\3",
-    BLOCK + r"attention\.attend\.output\.(.*)": r"stages.\1.blocks.\2.attn.proj.\3",
-    BLOCK + r"mlp\.expand\.(.*)": r"stages.\1.blocks.\2.mlp.fc1.\3",
-    BLOCK + r"mlp\.depthwise\.(.*)": r"stages.\1.blocks.\2.mlp.dwconv.\3",
-    BLOCK + r"mlp\.contract\.(.*)": r"stages.\1.blocks.\2.mlp.fc2.\3",
-    r"head\.(.*)": r"head.\1",
-}
-HUGGING_V2 = {
-    r"stages\.(\d)\.patches\.projection\.(.*)": r"pvt_v2.encoder.layers.\1.patch_embedding.proj.\2",
-    r"stages\.(\d)\.patches\.norm\.(.*)": r"pvt_v2.encoder.layers.\1.patch_embedding.layer_norm.\2",
-    r"stages\.(\d)\.norm\.(.*)": r"pvt_v2.encoder.layers.\1.layer_norm.\2",
-    BLOCK + r"attention_norm\.(.*)": r"pvt_v2.encoder.layers.\1.blocks.\2.layer_norm_1.\3",
-    BLOCK + r"mlp_norm\.(.*)": r"pvt_v2.encoder.layers.\1.blocks.\2.layer_norm_2.\3",
-    BLOCK
-    + r"attention\.reduction\.convolution\.(.*)": r"pvt_v2.encoder.layers.\1.blocks.\2.attention.spatial_reduction.\3",
-    BLOCK + r"attention\.reduction\.norm\.(.*)": r"pvt_v2.encoder.layers.\1.blocks.\2.attention.layer_norm.\3",
-    BLOCK + r"attention\.attend\.(query|key|value)\.(.*)": r"pvt_v2.encoder.layers.\1.blocks.\2.attention.\3.\4",
-    BLOCK + r"attention\.attend\.output\.(.*)": r"pvt_v2.encoder.layers.\1.blocks.\2.attention.proj.\3",
-    BLOCK + r"mlp\.expand\.(.*)": r"pvt_v2.encoder.layers.\1.blocks.\2.mlp.dense1.\3",
-    BLOCK + r"mlp\.depthwise\.(.*)": r"pvt_v2.encoder.layers.\1.blocks.\2.mlp.dwconv.dwconv.\3",
-    BLOCK + r"mlp\.contract\.(.*)": r"pvt_v2.encoder.layers.\1.blocks.\2.mlp.dense2.\3",
-    r"head\.(.*)": r"classifier.\1",
-}
-HUGGING_V1 = {
-    r"stages\.(\d)\.patches\.projection\.(.*)": r"pvt.encoder.patch_embeddings.\1.projection.\2",
-    r"stages\.(\d)\.patches\.norm\.(.*)": r"pvt.encoder.patch_embeddings.\1.layer_norm.\2",
-    r"stages\.(\d)\.positions\.table": r"pvt.encoder.patch_embeddings.\1.position_embeddings",
-    r"pooling\.token": r"pvt.encoder.patch_embeddings.3.cls_token",
-    r"pooling\.norm\.(.*)": r"pvt.encoder.layer_norm.\1",
-    BLOCK + r"attention_norm\.(.*)": r"pvt.encoder.block.\1.\2.layer_norm_1.\3",
-    BLOCK + r"mlp_norm\.(.*)": r"pvt.encoder.block.\1.\2.layer_norm_2.\3",
-    BLOCK + r"attention\.reduction\.convolution\.(.*)": r"pvt.encoder.block.\1.\2.attention.self.sequence_reduction.\3",
-    BLOCK + r"attention\.reduction\.norm\.(.*)": r"pvt.encoder.block.\1.\2.attention.self.layer_norm.\3",
-    BLOCK + r"attention\.attend\.(query|key|value)\.(.*)": r"pvt.encoder.block.\1.\2.attention.self.\3.\4",
-    BLOCK + r"attention\.attend\.output\.(.*)": r"pvt.encoder.block.\1.\2.attention.output.dense.\3",
-    BLOCK + r"mlp\.expand\.(.*)": r"pvt.encoder.block.\1.\2.mlp.dense1.\3",
-    BLOCK + r"mlp\.contract\.(.*)": r"pvt.encoder.block.\1.\2.mlp.dense2.\3",
-    r"head\.(.*)": r"classifier.\1",
-}
-
-
-def translated(rules, tensors):
-    """Ours in a library's names and shapes: timm has keys and values in one map, transformers' tables are flat."""
-    tensors = dict(tensors)
-    if rules is TIMM:
-        for name in [name for name in tensors if ".attend.key." in name]:
-            pair = tensors.pop(name), tensors.pop(name.replace(".key.", ".value."))
-            tensors[name.replace(".key.", ".key_value.")] = torch.cat(pair)
-    if rules is HUGGING_V1:
-        tables = {name: table.flatten(0, 2)[None] for name, table in tensors.items() if name.endswith("table")}
-        last = max(tables)
-        tables[last] = torch.cat([tensors.pop("pooling.position").flatten(0, 2)[None], tables[last]], dim=1)
-        tensors |= {**tables, "pooling.token": tensors["pooling.token"][0]}
-    return renamed(rules, tensors)
-
-
-def assert_same(ours, theirs, rules, *, image=(64, 96)):
+def assert_same(ours, theirs, name, *, image=(64, 96)):
     """The same weights give the same logits, the same gradient of the images and of every parameter."""
-    theirs.load_state_dict(translated(rules, ours.state_dict()), strict=True)
+    layout = layouts(ours)[name]
+    theirs.load_state_dict(layout.to_theirs(ours), strict=True)
     theirs.eval()
     x = torch.randn(BATCH, CHANNELS, *image, dtype=ours.head.weight.dtype, requires_grad=True)
     y = x.detach().clone().requires_grad_()
@@ -165,7 +75,7 @@ def assert_same(ours, theirs, rules, *, image=(64, 96)):
     toward = torch.randn_like(a)
     names = dict(ours.named_parameters())
     got = dict(zip(names, torch.autograd.grad(a, names.values(), toward, retain_graph=True), strict=True))
-    got, expected = translated(rules, got), dict(theirs.named_parameters())
+    got, expected = layout.to_theirs(ours, got), dict(theirs.named_parameters())
     assert got.keys() == expected.keys()
     gradients = torch.autograd.grad(b, expected.values(), toward, retain_graph=True)
     for name, gradient in zip(expected, gradients, strict=True):
@@ -197,7 +107,7 @@ def huggings(model, config, **options):
 @DTYPES
 @pytest.mark.parametrize(("variant", "linear"), [("pvt_v2_b0", False), ("pvt_v2_b2_li", True)])
 def test_version_two_equals_timm_in_outputs_and_gradients(dtype, variant, linear):
-    assert_same(small(variant).to(dtype), timms(linear=linear).to(dtype), TIMM)
+    assert_same(small(variant).to(dtype), timms(linear=linear).to(dtype), "timm")
 
 
 @DTYPES
@@ -207,7 +117,7 @@ def test_version_two_equals_transformers_in_outputs_and_gradients(dtype, variant
 
     options = {"sr_ratios": SMALL["ratios"], "linear_attention": linear}
     theirs = huggings(PvtV2ForImageClassification, PvtV2Config, **options)
-    assert_same(small(variant).to(dtype), theirs.to(dtype), HUGGING_V2)
+    assert_same(small(variant).to(dtype), theirs.to(dtype), "transformers")
 
 
 @DTYPES
@@ -216,7 +126,7 @@ def test_version_one_equals_transformers_in_outputs_and_gradients(dtype):
 
     options = {"sequence_reduction_ratios": SMALL["ratios"], "image_size": 64}  # theirs can be built for squares only
     theirs = huggings(PvtForImageClassification, PvtConfig, **options)
-    assert_same(small("pvt_tiny", image_size=64).to(dtype), theirs.to(dtype), HUGGING_V1, image=(64, 64))
+    assert_same(small("pvt_tiny", image_size=64).to(dtype), theirs.to(dtype), "transformers", image=(64, 64))
 
 
 def test_the_smallest_of_each_version_equals_its_reference_at_full_size():
@@ -226,9 +136,9 @@ def test_the_smallest_of_each_version_equals_its_reference_at_full_size():
     x = torch.randn(1, 3, 224, 224)
     ours = randomised(pvt("pvt_v2_b0")).eval()
     theirs = timm.create_model("pvt_v2_b0").eval()
-    theirs.load_state_dict(translated(TIMM, ours.state_dict()))
+    theirs.load_state_dict(to_timm(ours))
     first, hugging = randomised(pvt("pvt_tiny")).eval(), PvtForImageClassification(PvtConfig()).eval()
-    hugging.load_state_dict(translated(HUGGING_V1, first.state_dict()))
+    hugging.load_state_dict(to_layout(first, "transformers"))
     for name, module in hugging.named_modules():
         if re.search(r"(patch_embeddings\.\d|self)\.layer_norm$", name):
             module.eps = 1e-5
@@ -239,7 +149,7 @@ def test_the_smallest_of_each_version_equals_its_reference_at_full_size():
 
 def test_maps_equal_those_of_timm_on_an_image_that_no_stride_divides():
     ours, theirs = small("pvt_v2_b0"), timms(linear=False).eval()
-    theirs.load_state_dict(translated(TIMM, ours.state_dict()))
+    theirs.load_state_dict(to_timm(ours))
     x = torch.randn(2, CHANNELS, 67, 101)
     maps = ours.features(x)
     assert [f.shape[2:] for f in maps] == [(17, 26), (9, 13), (5, 7), (3, 4)]
@@ -258,7 +168,7 @@ def test_maps_and_recorded_weights_equal_those_of_transformers():
         image_size=64,
         attn_implementation="eager",
     )
-    theirs.load_state_dict(translated(HUGGING_V1, ours.state_dict()))
+    theirs.load_state_dict(to_layout(ours, "transformers"))
     x = torch.randn(BATCH, CHANNELS, 64, 64)
     with record_attention(ours) as maps:
         ours(x)

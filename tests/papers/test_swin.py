@@ -1,7 +1,6 @@
 """Swin V1 and V2 against timm, torchvision and transformers, published counts, and their literal equations."""
 
 import math
-import re
 from functools import cache
 
 import pytest
@@ -10,7 +9,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
-from attention_notes.claims import close, rounds_to
+from attention_notes.claims import close, find, load_facts, rounds_to
 from attention_notes.layers.windows import ContinuousPositionBias, Windows
 from attention_notes.papers.swin import (
     VARIANTS,
@@ -25,23 +24,12 @@ from attention_notes.papers.swin import (
 )
 from attention_notes.papers.vit import SelfAttention
 from attention_notes.probe import count_macs, count_parameters, record_attention
+from attention_notes.weights import layouts, to_timm
+from attention_notes.weights.layouts import Layout
+from attention_notes.weights.swin import TORCHVISION_ROWS, sizes
 
 # exact, as timm counts; the paper and the authors' MODELHUB.md print them rounded, and so the GMACs
-PARAMETERS = {
-    "swin_t": 28_288_354,
-    "swin_s": 49_606_258,
-    "swin_b": 87_768_224,
-    "swin_l": 196_532_476,
-    "swin_b_384": 87_903_584,
-    "swin_l_384": 196_735_516,
-    "swinv2_t": 28_347_154,
-    "swinv2_s": 49_728_418,
-    "swinv2_b": 87_918_816,
-    "swinv2_t_window16": 28_347_154,
-    "swinv2_s_window16": 49_728_418,
-    "swinv2_b_window16": 87_918_816,
-    "swinv2_l": 196_739_932,
-}
+RECORDED = load_facts("swin")["variants"]
 TIMM_NAMES = {
     "swin_t": "swin_tiny_patch4_window7_224",
     "swin_s": "swin_small_patch4_window7_224",
@@ -57,20 +45,8 @@ TIMM_NAMES = {
     "swinv2_b_window16": "swinv2_base_window16_256",
     "swinv2_l": "swinv2_large_window12_192",
 }
-GMACS = {
-    "swin_t": "4.5G",
-    "swin_s": "8.7G",
-    "swin_b": "15.4G",
-    "swin_l": "34.5G",
-    "swin_b_384": "47.1G",
-    "swin_l_384": "103.9G",
-    "swinv2_t": "5.9G",
-    "swinv2_s": "11.5G",
-    "swinv2_b": "20.3G",
-    "swinv2_t_window16": "6.6G",
-    "swinv2_s_window16": "12.6G",
-    "swinv2_b_window16": "21.8G",
-}
+PARAMETERS = {variant: RECORDED[variant]["parameters"] for variant in TIMM_NAMES}
+GMACS = {variant: find(line["published"]).value for variant, line in RECORDED.items() if "published" in line}
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 VERSIONS = pytest.mark.parametrize("version", ["swin_t", "swinv2_t"])
 
@@ -102,119 +78,31 @@ def images(model, batch=BATCH, **options):
     return torch.randn(batch, model.patches.channels, *model.patches.image_size, **options)
 
 
-BLOCK = r"stages\.(\d+)\.blocks\.(\d+)\."
-TIMM = {
-    r"patches\.projection\.(.*)": r"patch_embed.proj.\1",
-    r"patch_norm\.(.*)": r"patch_embed.norm.\1",
-    BLOCK + r"attention_residual\.norm\.(.*)": r"layers.\1.blocks.\2.norm1.\3",
-    BLOCK + r"attention\.qkv\.(.*)": r"layers.\1.blocks.\2.attn.qkv.\3",
-    BLOCK + r"attention\.(query|value)_bias": lambda m: f"layers.{m[1]}.blocks.{m[2]}.attn.{m[3][0]}_bias",
-    BLOCK + r"attention\.logit_scale": r"layers.\1.blocks.\2.attn.logit_scale",
-    BLOCK + r"attention\.output\.(.*)": r"layers.\1.blocks.\2.attn.proj.\3",
-    BLOCK + r"attention\.bias\.table": r"layers.\1.blocks.\2.attn.relative_position_bias_table",
-    BLOCK + r"attention\.bias\.network\.(.*)": r"layers.\1.blocks.\2.attn.cpb_mlp.\3",
-    BLOCK + r"mlp_residual\.norm\.(.*)": r"layers.\1.blocks.\2.norm2.\3",
-    BLOCK + r"mlp\.expand\.(.*)": r"layers.\1.blocks.\2.mlp.fc1.\3",
-    BLOCK + r"mlp\.contract\.(.*)": r"layers.\1.blocks.\2.mlp.fc2.\3",
-    r"stages\.(\d+)\.merging\.(.*)": r"layers.\1.downsample.\2",
-    r"norm\.(.*)": r"norm.\1",
-    r"head\.(.*)": r"head.fc.\1",
-}
+SECOND = "torchvision, second version"
 
 
-def torchvisions_name(name):
-    """Its stages and mergings take turns in one list, ``features``."""
-    name = re.sub(r"^patches\.projection", "features.0.0", name)
-    name = re.sub(r"^patch_norm", "features.0.2", name)
-    name = re.sub(r"^stages\.(\d+)\.merging", lambda m: f"features.{2 * int(m[1])}", name)
-    name = re.sub("^" + BLOCK, lambda m: f"features.{2 * int(m[1]) + 1}.{m[2]}.", name)
-    parts = {
-        "attention_residual.norm": "norm1",
-        "mlp_residual.norm": "norm2",
-        "attention.output": "attn.proj",
-        "attention.bias.table": "attn.relative_position_bias_table",
-        "attention.bias.network": "attn.cpb_mlp",
-        "attention": "attn",
-        "mlp.expand": "mlp.0",
-        "mlp.contract": "mlp.3",
-    }
-    for ours, theirs in parts.items():
-        name = name.replace(f".{ours}.", f".{theirs}.") if f".{ours}." in name else re.sub(f"{ours}$", theirs, name)
-    return name
+def translated(model, name, tensors=None):
+    """A model's tensors, or others under their names, as somebody else names and shapes them.
+
+    V2 of torchvision has one bias for queries, keys and values, whose part for keys every forward pass puts to zero.
+    """
+    if name != SECOND:
+        return layouts(model)[name].to_theirs(model, tensors)
+    ours, theirs = "stages.{i}.blocks.{j}.attention.", "features.{2i+1}.{j}.attn."
+    own = {"bias.network": "cpb_mlp", "logit_scale": "logit_scale", "query_bias": "q_bias", "value_bias": "v_bias"}
+    rows = (*((ours + a, theirs + b) for a, b in own.items()), *TORCHVISION_ROWS)
+    found = Layout(name, rows, sizes=sizes).to_theirs(model, tensors)
+    for query in [n for n in found if n.endswith("q_bias")]:
+        q, v = found.pop(query), found.pop(query.replace("q_bias", "v_bias"))
+        found[query.replace("q_bias", "qkv.bias")] = torch.cat([q, torch.zeros_like(q), v])
+    return found
 
 
-def transformers_name(name):
-    """Its mergings stand at the end of a stage; V1 and V2 name their attention differently."""
-    name = re.sub(r"^patches\.", "embeddings.patch_embeddings.", name)
-    name = re.sub(r"^patch_norm", "embeddings.norm", name)
-    name = re.sub(r"^stages\.(\d+)\.merging", lambda m: f"encoder.layers.{int(m[1]) - 1}.downsample", name)
-    name = re.sub("^" + BLOCK, r"encoder.layers.\1.blocks.\2.", name)
-    name = re.sub(r"^norm\.", "layernorm.", name)
-    parts = {
-        "attention_residual.norm": "layernorm_before",
-        "mlp_residual.norm": "layernorm_after",
-        "attention.bias.table": "attention.relative_position_bias.relative_position_bias_table",
-        "attention.bias.network": "attention.self.continuous_position_bias_mlp",
-        "attention.logit_scale": "attention.self.logit_scale",
-    }
-    for ours, theirs in parts.items():
-        name = name.replace(f".{ours}", f".{theirs}")
-    return name
-
-
-def timms_names(tensors):
-    def rename(name):
-        for pattern, replacement in TIMM.items():
-            if re.fullmatch(pattern, name):
-                return re.sub(pattern, replacement, name)
-        raise KeyError(name)
-
-    return {rename(name): tensor for name, tensor in tensors.items()}
-
-
-def torchvisions_names(tensors):
-    """One bias for queries, keys and values, though in V2 the keys' part is put to zero in every forward pass."""
-    for name in [n for n in tensors if n.endswith("query_bias")]:
-        q, v = tensors.pop(name), tensors.pop(name.replace("query", "value"))
-        tensors[name.replace("query_bias", "qkv.bias")] = torch.cat([q, torch.zeros_like(q), v])
-    return {torchvisions_name(name): tensor for name, tensor in tensors.items()}
-
-
-def transformers_names(tensors):
-    """Queries, keys and values apart."""
-    second = any("logit_scale" in name for name in tensors)
-    output, expand, contract = (
-        ("attention.output.dense", "intermediate.dense", "output.dense")
-        if second
-        else ("attention.o_proj", "mlp.fc1", "mlp.fc2")
-    )
-    named = {}
-    for name, tensor in tensors.items():
-        name = name.replace("mlp.expand", expand).replace("mlp.contract", contract)
-        name = name.replace("attention.output.", f"{output}.") if ".attention.output.dense" not in name else name
-        if ".qkv." in name:
-            wholes = ("self.query", "self.key", "self.value") if second else ("q_proj", "k_proj", "v_proj")
-            named |= {name.replace("qkv", w): t for w, t in zip(wholes, tensor.chunk(3), strict=True)}
-        elif second and (found := re.search(r"(query|value)_bias$", name)):
-            named[name.replace(found[0], f"self.{found[1]}.bias")] = tensor
-        else:
-            named[name] = tensor
-    return {transformers_name(name): tensor for name, tensor in named.items()}
-
-
-def translated(tensors, names, patches):
-    """Ours in a library's names and shapes: the patch map as a convolution, a table with one row for each offset."""
-    weight = "patches.projection.weight"
-    tensors = {**tensors, weight: tensors[weight].unflatten(1, (patches.channels, *patches.patch))}
-    return names({n: t.flatten(1).T if n.endswith("bias.table") else t for n, t in tensors.items()})
-
-
-def assert_same(ours, theirs, names, read=lambda output: output):
+def assert_same(ours, theirs, name, read=lambda output: output):
     """The same weights give the same outputs, the same gradient of the images and of every parameter."""
-    state = translated(ours.state_dict(), names, ours.patches)
-    missing = theirs.load_state_dict(state, strict=False)
+    missing = theirs.load_state_dict(translated(ours, name), strict=False)
     assert not missing.unexpected_keys
-    assert [k for k in missing.missing_keys if "relative_" not in k] == []  # what torchvision keeps as buffers
+    assert [k for k in missing.missing_keys if "relative_" not in k or name != SECOND] == []  # its buffers
     theirs.eval()
     x = images(ours, dtype=ours.norm.weight.dtype).requires_grad_()
     y = x.detach().clone().requires_grad_()
@@ -223,14 +111,14 @@ def assert_same(ours, theirs, names, read=lambda output: output):
     toward = torch.randn_like(a)
     parameters = dict(ours.named_parameters())
     got = dict(zip(parameters, torch.autograd.grad(a, parameters.values(), toward, retain_graph=True), strict=True))
-    got = translated(got, names, ours.patches)
+    got = translated(ours, name, got)
     expected = dict(theirs.named_parameters())
     assert got.keys() == expected.keys()
-    for name, gradient in zip(
+    for each, gradient in zip(
         expected, torch.autograd.grad(b, expected.values(), toward, retain_graph=True), strict=True
     ):
-        assert gradient.abs().max() > 0, name
-        assert close(got[name], gradient), name
+        assert gradient.abs().max() > 0, each
+        assert close(got[each], gradient), each
     assert close(torch.autograd.grad(a, x, toward)[0], torch.autograd.grad(b, y, toward)[0])
 
 
@@ -255,7 +143,7 @@ def timms(version, *, image_size=TILED, window=WINDOW, **options):
 @DTYPES
 @VERSIONS
 def test_outputs_and_gradients_equal_those_of_timm(version, dtype):
-    assert_same(small(version).to(dtype), timms(version).to(dtype), timms_names)
+    assert_same(small(version).to(dtype), timms(version).to(dtype), "timm")
 
 
 @DTYPES
@@ -274,7 +162,8 @@ def test_outputs_and_gradients_equal_those_of_torchvision_also_where_maps_are_pa
         block=reference.SwinTransformerBlockV2 if second else reference.SwinTransformerBlock,
         downsample_layer=reference.PatchMergingV2 if second else reference.PatchMerging,
     )  # three channels only
-    assert_same(small(version, image_size=RAGGED, channels=3).to(dtype), theirs.to(dtype), torchvisions_names)
+    name = SECOND if second else "torchvision"
+    assert_same(small(version, image_size=RAGGED, channels=3).to(dtype), theirs.to(dtype), name)
 
 
 @DTYPES
@@ -291,17 +180,18 @@ def test_outputs_and_gradients_equal_those_of_transformers_also_where_maps_are_p
         depths=SIZES["depths"],
         num_heads=SIZES["heads"],
         window_size=3,  # square windows only
+        num_labels=CLASSES,
         attn_implementation="eager" if second else "sdpa",  # V1's eager softmax runs in float32, whatever the dtype
     )
-    theirs = (transformers.Swinv2Model if second else transformers.SwinModel)(config)
-    ours = small(version, image_size=RAGGED, window=3, num_classes=None)
-    assert_same(ours.to(dtype), theirs.to(dtype), transformers_names, read=lambda output: output.pooler_output)
+    kind = transformers.Swinv2ForImageClassification if second else transformers.SwinForImageClassification
+    ours, name = small(version, image_size=RAGGED, window=3), "transformers" if second else "transformers, as loaded"
+    assert_same(ours.to(dtype), kind(config).to(dtype), name, read=lambda output: output.logits)
 
 
 @VERSIONS
 def test_the_four_maps_equal_those_of_timm(version):
     ours, theirs = small(version), timms(version).eval()
-    theirs.load_state_dict(translated(ours.state_dict(), timms_names, ours.patches))
+    theirs.load_state_dict(to_timm(ours))
     x = images(ours)
     maps = ours.features(x)
     for a, b in zip(maps, theirs.forward_intermediates(x, intermediates_only=True), strict=True):
@@ -312,7 +202,7 @@ def test_the_four_maps_equal_those_of_timm(version):
 def test_a_v2_tuned_with_larger_windows_equals_timms_with_its_pretrained_windows():
     theirs = timms("swinv2_t", image_size=(48, 120), window=(6, 10), pretrained_window_sizes=(WINDOW,) * 3)
     ours = small("swinv2_t").resize((48, 120), window=(6, 10))
-    assert_same(ours, theirs, timms_names)
+    assert_same(ours, theirs, "timm")
 
 
 def test_a_v1_tuned_with_larger_windows_interpolates_its_tables_as_the_authors_do():

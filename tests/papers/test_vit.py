@@ -1,7 +1,6 @@
 """ViT against timm, torchvision and transformers, against the paper's counts, and against its own literal equations."""
 
 import itertools
-import re
 from functools import cache
 
 import pytest
@@ -9,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from attention_notes.claims import close
+from attention_notes.claims import close, load_facts
 from attention_notes.data import digits, shifted
 from attention_notes.layers.attention import attention_weights
 from attention_notes.papers.vit import (
@@ -24,21 +23,13 @@ from attention_notes.papers.vit import (
     vit,
 )
 from attention_notes.probe import count_macs, count_parameters, record_attention, rollout
+from attention_notes.weights import layouts, to_layout, to_timm
+from attention_notes.weights.layouts import Layout
 
 # exact: google-research/vision_transformer, vit_jax/models_test.py
-PARAMETERS = {
-    "Ti/16": 5_717_416,
-    "S/16": 22_050_664,
-    "S/32": 22_878_952,
-    "B/8": 86_576_872,
-    "B/16": 86_567_656,
-    "B/32": 88_224_232,
-    "L/16": 304_326_632,
-    "L/32": 306_535_400,
-    "H/14": 632_045_800,
-}
+PARAMETERS = {variant: line["parameters"] for variant, line in load_facts("vit")["variants"].items()}
 MEAN_POOLED = {"S/16": 22_049_896, "S/32": 22_878_184, "B/16": 86_566_120, "B/32": 88_222_696}
-GMACS = {"Ti/16": 1.25, "S/16": 4.60, "B/16": 17.56, "B/32": 4.41, "L/16": 61.55, "H/14": 167.30}
+GMACS = {variant: line["gmacs"] for variant, line in load_facts("vit")["variants"].items()}
 
 # every dimension another prime: images 11 channels of 10 x 21, cut 2 x 3 into a grid of 5 x 7
 CHANNELS, IMAGE, PATCH, GRID = 11, (10, 21), (2, 3), (5, 7)
@@ -64,72 +55,10 @@ def images(model, batch=BATCH, **options):
     return torch.randn(batch, model.patches.channels, *model.patches.image_size, **options)
 
 
-def named_as(rules, state):
-    """A state of ours under a library's names, by regular expressions; a name that no rule knows is an error."""
-
-    def rename(name):
-        for pattern, replacement in rules.items():
-            if re.fullmatch(pattern, name):
-                return re.sub(pattern, replacement, name)
-        raise KeyError(name)
-
-    return {rename(name): tensor for name, tensor in state.items()}
-
-
-TIMM = {
-    r"patches\.projection\.(.*)": r"patch_embed.proj.\1",
-    r"pooling\.token": "cls_token",
-    "positions": "pos_embed",
-    r"blocks\.(\d+)\.attention_norm\.(.*)": r"blocks.\1.norm1.\2",
-    r"blocks\.(\d+)\.attention\.qkv\.(.*)": r"blocks.\1.attn.qkv.\2",
-    r"blocks\.(\d+)\.attention\.output\.(.*)": r"blocks.\1.attn.proj.\2",
-    r"blocks\.(\d+)\.mlp_norm\.(.*)": r"blocks.\1.norm2.\2",
-    r"blocks\.(\d+)\.mlp\.expand\.(.*)": r"blocks.\1.mlp.fc1.\2",
-    r"blocks\.(\d+)\.mlp\.contract\.(.*)": r"blocks.\1.mlp.fc2.\2",
-    r"(norm|head)\.(.*)": r"\1.\2",
-}
-TORCHVISION = {
-    r"patches\.projection\.(.*)": r"conv_proj.\1",
-    r"pooling\.token": "class_token",
-    "positions": "encoder.pos_embedding",
-    r"blocks\.(\d+)\.attention_norm\.(.*)": r"encoder.layers.encoder_layer_\1.ln_1.\2",
-    r"blocks\.(\d+)\.attention\.qkv\.(.*)": r"encoder.layers.encoder_layer_\1.self_attention.in_proj_\2",
-    r"blocks\.(\d+)\.attention\.output\.(.*)": r"encoder.layers.encoder_layer_\1.self_attention.out_proj.\2",
-    r"blocks\.(\d+)\.mlp_norm\.(.*)": r"encoder.layers.encoder_layer_\1.ln_2.\2",
-    r"blocks\.(\d+)\.mlp\.expand\.(.*)": r"encoder.layers.encoder_layer_\1.mlp.0.\2",
-    r"blocks\.(\d+)\.mlp\.contract\.(.*)": r"encoder.layers.encoder_layer_\1.mlp.3.\2",
-    r"norm\.(.*)": r"encoder.ln.\1",
-    r"head\.(.*)": r"heads.head.\1",
-}
-TRANSFORMERS = {
-    r"patches\.projection\.(.*)": r"vit.embeddings.patch_embeddings.projection.\1",
-    r"pooling\.token": "vit.embeddings.cls_token",
-    "positions": "vit.embeddings.position_embeddings",
-    r"blocks\.(\d+)\.attention_norm\.(.*)": r"vit.layers.\1.layernorm_before.\2",
-    r"blocks\.(\d+)\.attention\.([qkv])\.(.*)": r"vit.layers.\1.attention.\2_proj.\3",
-    r"blocks\.(\d+)\.attention\.output\.(.*)": r"vit.layers.\1.attention.o_proj.\2",
-    r"blocks\.(\d+)\.mlp_norm\.(.*)": r"vit.layers.\1.layernorm_after.\2",
-    r"blocks\.(\d+)\.mlp\.expand\.(.*)": r"vit.layers.\1.mlp.fc1.\2",
-    r"blocks\.(\d+)\.mlp\.contract\.(.*)": r"vit.layers.\1.mlp.fc2.\2",
-    r"norm\.(.*)": r"vit.layernorm.\1",
-    r"head\.(.*)": r"classifier.\1",
-}
-
-
-def translated(tensors, rules, patches):
-    """Ours in a library's names and shapes: the patch map as a convolution and, for transformers, q, k and v apart."""
-    weight = "patches.projection.weight"
-    tensors = {**tensors, weight: tensors[weight].unflatten(1, (patches.channels, *patches.patch))}
-    if rules is TRANSFORMERS:
-        for name in [name for name in tensors if "qkv" in name]:
-            parts = zip("qkv", tensors.pop(name).chunk(3), strict=True)
-            tensors |= {name.replace("qkv", letter): part for letter, part in parts}
-    return named_as(rules, tensors)
-
-
-def assert_same(ours, theirs, rules):
+def assert_same(ours, theirs, name):
     """The same weights give the same logits, the same gradient of the images and of every parameter."""
-    theirs.load_state_dict(translated(ours.state_dict(), rules, ours.patches), strict=True)
+    layout = layouts(ours)[name]
+    theirs.load_state_dict(layout.to_theirs(ours), strict=True)
     theirs.eval()
     dtype = ours.positions.dtype
     x = images(ours, dtype=dtype).requires_grad_()
@@ -140,7 +69,7 @@ def assert_same(ours, theirs, rules):
     toward = torch.randn_like(a)
     names = dict(ours.named_parameters())
     got = dict(zip(names, torch.autograd.grad(a, names.values(), toward, retain_graph=True), strict=True))
-    got = translated(got, rules, ours.patches)
+    got = layout.to_theirs(ours, got)
     expected = dict(theirs.named_parameters())
     assert got.keys() == expected.keys()
     gradients = torch.autograd.grad(b, expected.values(), toward, retain_graph=True)
@@ -170,7 +99,7 @@ def timms(**overrides):
 @pytest.mark.parametrize("pooling", [ClassToken, MeanPooling])
 def test_outputs_and_gradients_equal_those_of_timm(dtype, pooling):
     theirs = timms() if pooling is ClassToken else timms(class_token=False, global_pool="avg", fc_norm=False)
-    assert_same(small(pooling=pooling).to(dtype), theirs.to(dtype), TIMM)
+    assert_same(small(pooling=pooling).to(dtype), theirs.to(dtype), "timm")
 
 
 @DTYPES
@@ -178,7 +107,7 @@ def test_outputs_and_gradients_equal_those_of_torchvision(dtype):
     from torchvision.models.vision_transformer import VisionTransformer as Reference
 
     theirs = Reference(35, 5, DEPTH, HEADS, DIM, HIDDEN, num_classes=CLASSES)  # square, three channels only
-    assert_same(small(image_size=35, patch=5, channels=3).to(dtype), theirs.to(dtype), TORCHVISION)
+    assert_same(small(image_size=35, patch=5, channels=3).to(dtype), theirs.to(dtype), "torchvision, as loaded")
 
 
 def huggingfaces(kind, implementation):
@@ -208,14 +137,15 @@ def huggingfaces(kind, implementation):
 def test_outputs_and_gradients_equal_those_of_transformers(dtype, implementation):
     from transformers import ViTForImageClassification
 
-    assert_same(small().to(dtype), huggingfaces(ViTForImageClassification, implementation).to(dtype), TRANSFORMERS)
+    theirs = huggingfaces(ViTForImageClassification, implementation).to(dtype)
+    assert_same(small().to(dtype), theirs, "transformers, as loaded")
 
 
 def test_tokens_and_recorded_weights_equal_those_of_transformers():
     from transformers import ViTModel
 
     ours, theirs = small(num_classes=None), huggingfaces(ViTModel, "eager").eval()
-    state = translated(ours.state_dict(), TRANSFORMERS, ours.patches)
+    state = to_layout(ours, "transformers, as loaded")
     theirs.load_state_dict({name.removeprefix("vit."): t for name, t in state.items()}, strict=False)
     x = images(ours)
     with record_attention(ours) as maps:
@@ -233,7 +163,7 @@ def test_two_layers_of_the_base_model_equal_those_of_timm_at_full_width():
 
     ours = randomised(vit("B/16", depth=2)).eval()
     theirs = timm.create_model("vit_base_patch16_224", depth=2).eval()
-    theirs.load_state_dict(translated(ours.state_dict(), TIMM, ours.patches))
+    theirs.load_state_dict(to_timm(ours))
     with torch.no_grad():
         assert close(ours(x := images(ours, 2)), theirs(x))
 
@@ -322,15 +252,16 @@ def test_the_encoder_equals_pytorchs_own_transformer_encoder(dtype):
     theirs = nn.TransformerEncoderLayer(
         DIM, HEADS, HIDDEN, 0.0, "gelu", 1e-6, batch_first=True, norm_first=True, dtype=dtype
     )
-    rules = {
-        r"attention_norm\.(.*)": r"norm1.\1",
-        r"attention\.qkv\.(.*)": r"self_attn.in_proj_\1",
-        r"attention\.output\.(.*)": r"self_attn.out_proj.\1",
-        r"mlp_norm\.(.*)": r"norm2.\1",
-        r"mlp\.expand\.(.*)": r"linear1.\1",
-        r"mlp\.contract\.(.*)": r"linear2.\1",
-    }
-    theirs.load_state_dict(named_as(rules, ours.state_dict()))
+    rows = (
+        ("attention_norm", "norm1"),
+        ("attention.qkv.weight", "self_attn.in_proj_weight"),
+        ("attention.qkv.bias", "self_attn.in_proj_bias"),
+        ("attention.output", "self_attn.out_proj"),
+        ("mlp_norm", "norm2"),
+        ("mlp.expand", "linear1"),
+        ("mlp.contract", "linear2"),
+    )
+    theirs.load_state_dict(Layout("PyTorch", rows).to_theirs(ours))
     z = torch.randn(BATCH, 7, DIM, dtype=dtype)
     assert close(ours(z), theirs(z))
 
@@ -393,7 +324,7 @@ def test_resized_positions_of_a_plane_are_a_plane():
 
 def test_a_resized_model_equals_timms_resized_model():
     ours, theirs = small(), timms()
-    theirs.load_state_dict(translated(ours.state_dict(), TIMM, ours.patches))
+    theirs.load_state_dict(to_timm(ours))
     theirs.eval().set_input_size((22, 39))
     assert ours.resize((22, 39)) is ours
     assert ours.positions.requires_grad

@@ -19,7 +19,8 @@ def code_cells(text: str) -> list[str]:
 def files_behind(chapter: Path, root: Path) -> list[Path]:
     """The files whose change may change the outputs of ``chapter``, sorted, the chapter itself left out.
 
-    These are the modules that its cells import, the modules that those import, the chapter's own facts, and the lock.
+    These are the modules that its cells import, the modules that those import, the chapter's own facts (all facts, where
+    it goes over every model), and the lock.
     """
     package = root / "src" / PACKAGE
     waiting = [*modules(chapter.read_text(encoding="utf-8"))]
@@ -29,7 +30,8 @@ def files_behind(chapter: Path, root: Path) -> list[Path]:
             if file not in found:
                 found.add(file)
                 waiting += _imported(file.read_text(encoding="utf-8"))
-    extra = (package / "facts" / f"{chapter.stem}.yml", root / "requirements.txt")
+    facts = "*" if package / "zoo" / "__init__.py" in found else chapter.stem
+    extra = (*package.glob(f"facts/{facts}.yml"), root / "requirements.txt")
     return sorted([*found, *(file for file in extra if file.exists())])
 
 

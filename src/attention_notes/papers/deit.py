@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from attention_notes.layers.images import Size
 from attention_notes.papers.vit import ClassToken, VisionTransformer, vit
+from attention_notes.pretrained import pretrainable
 
 
 class TwoTokens(nn.Module):
@@ -259,6 +260,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
+@pretrainable
 def deit(
     variant: str,
     *,

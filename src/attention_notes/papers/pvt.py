@@ -31,6 +31,7 @@ from attention_notes.layers.attention import MultiHeadAttention
 from attention_notes.layers.drop_path import DropPath, depth_rates
 from attention_notes.layers.images import Size, pair
 from attention_notes.layers.mlp import MLP
+from attention_notes.pretrained import pretrainable
 
 _norm = partial(nn.LayerNorm, eps=1e-6)  # the authors' epsilon, but for the norms right after a convolution
 
@@ -349,6 +350,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
+@pretrainable
 def pvt(
     variant: str, *, num_classes: int | None = 1000, image_size: Size = 224, channels: int = 3, **overrides: Any
 ) -> PyramidVisionTransformer:
@@ -385,14 +387,12 @@ def _stages(
         raise ValueError(f"every stage needs one entry of each, but the sizes are {sizes}")
     rates = iter(depth_rates(drop_path, sum(sizes["depths"])))
     for i, dim in enumerate(sizes["dims"]):
-        stride = 2 if i else 4
+        stride, blocks = 2 if i else 4, []
         image = (max(image[0] // stride, 1), max(image[1] // stride, 1))
-        blocks = []
-        for rate in islice(rates, sizes["depths"][i]):
-            reduction = design.reduction(dim, ratio=sizes["ratios"][i])
-            attention = SpatialReductionAttention(dim, heads=sizes["heads"][i], reduction=reduction)
-            mlp = design.mlp(dim, hidden=sizes["expansions"][i] * dim)
-            blocks.append(Block(dim, attention=attention, mlp=mlp, drop_path=rate))
+        depth, heads, ratio, expansion = (sizes[name][i] for name in ("depths", "heads", "ratios", "expansions"))
+        for rate in islice(rates, depth):
+            attention = SpatialReductionAttention(dim, heads=heads, reduction=design.reduction(dim, ratio=ratio))
+            blocks.append(Block(dim, attention=attention, mlp=design.mlp(dim, hidden=expansion * dim), drop_path=rate))
         patches, positions = design.patches(channels, dim=dim, stride=stride), design.positions(dim, grid=image)
         yield Stage(patches, positions=positions, blocks=blocks, norm=design.norm(dim))
         channels = dim

@@ -31,6 +31,7 @@ from attention_notes.layers.images import Size, pair
 from attention_notes.layers.mlp import MLP
 from attention_notes.layers.windows import ContinuousPositionBias, Pair, RelativePositionBias, Windows, four_neighbours
 from attention_notes.papers.vit import PatchEmbedding
+from attention_notes.pretrained import pretrainable
 
 Make = Callable[..., nn.Module]
 
@@ -330,6 +331,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
+@pretrainable
 def swin(
     variant: str, *, num_classes: int | None = 1000, image_size: Size | None = None, channels: int = 3, **overrides: Any
 ) -> Swin:
@@ -349,8 +351,7 @@ def swin(
     if variant not in VARIANTS:
         raise ValueError(f"unknown variant {variant!r}; known: {', '.join(VARIANTS)}")
     options = {"patch": 4, "norm_every": None, **VARIANTS[variant], **overrides}
-    size, every = image_size or options["image_size"], options.pop("norm_every")
-    del options["image_size"]
-    patches = PatchEmbedding(options.pop("dim"), image_size=size, patch=options.pop("patch"), channels=channels)
+    own, every, dim, patch = (options.pop(name) for name in ("image_size", "norm_every", "dim", "patch"))
+    patches = PatchEmbedding(dim, image_size=image_size or own, patch=patch, channels=channels)
     model = Swin(patches, num_classes=num_classes, **options)
     return model if every is None else add_norms(model, every=every)

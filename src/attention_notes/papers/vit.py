@@ -23,6 +23,7 @@ from attention_notes.layers.attention import attention
 from attention_notes.layers.drop_path import DropPath, depth_rates
 from attention_notes.layers.images import Size, pair
 from attention_notes.layers.mlp import MLP
+from attention_notes.pretrained import pretrainable
 
 
 class PatchEmbedding(nn.Module):
@@ -279,6 +280,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
+@pretrainable
 def vit(
     variant: str, *, num_classes: int | None = 1000, image_size: Size = 224, channels: int = 3, **overrides: Any
 ) -> VisionTransformer:

@@ -1,0 +1,125 @@
+"""How others name and shape the weights of a Pyramid Vision Transformer, of its first version and of its second."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from attention_notes.weights.layouts import Layout, Row
+
+HEADS = ("head",)
+STEM = "stages.0.patches.projection.weight"
+_BLOCK = "stages.{i}.blocks.{j}"
+_LAST = "stages.3"
+_ATTEND = f"{_BLOCK}.attention.attend"
+_KEYS_VALUES = (f"{_ATTEND}.key", f"{_ATTEND}.value")
+
+
+def stored_size(model: Any, theirs: Callable[[str], Any]) -> tuple[int, int] | None:
+    """Height and width of the square image that V1's first table is of; V2 has none."""
+    if isinstance(model.stages[0].positions, nn.Identity):
+        return None
+    side = math.isqrt(theirs("stages.0.positions.table").flatten(1, -2).shape[1])
+    return 4 * side, 4 * side
+
+
+def _positions(table: str, *, token: str) -> tuple[Row, ...]:
+    """V1's class token and tables of positions; the token's own position leads the table of the last stage."""
+    last = table.replace("{i}", "3").replace("{i+1}", "4")
+    return (
+        ("pooling.token", token, "1 n c -> 1 1 n c"),
+        (("pooling.position", f"{_LAST}.positions.table"), last, "1 n c -> n c"),
+        ("stages.{i}.positions.table", table, "1 (gy gx) c -> 1 gy gx c"),
+    )
+
+
+def _original_rows(block: str, *, depthwise: str) -> tuple[Row, ...]:
+    """The blocks and the head as the authors name them, and timm after them."""
+    return (
+        (f"{_BLOCK}.attention_norm", f"{block}.norm1"),
+        (f"{_ATTEND}.query", f"{block}.attn.q"),
+        (_KEYS_VALUES, f"{block}.attn.kv"),
+        (f"{_ATTEND}.output", f"{block}.attn.proj"),
+        (f"{_BLOCK}.attention.reduction.convolution", f"{block}.attn.sr"),
+        (f"{_BLOCK}.attention.reduction.norm", f"{block}.attn.norm"),
+        (f"{_BLOCK}.mlp_norm", f"{block}.norm2"),
+        (f"{_BLOCK}.mlp.expand", f"{block}.mlp.fc1"),
+        (f"{_BLOCK}.mlp.depthwise", f"{block}.mlp.{depthwise}"),
+        (f"{_BLOCK}.mlp.contract", f"{block}.mlp.fc2"),
+        ("head", "head"),
+    )
+
+
+def _transformers_rows(block: str, *, attention: str, reduction: str, output: str) -> tuple[Row, ...]:
+    """What both versions share there."""
+    return (
+        (f"{_BLOCK}.attention_norm", f"{block}.layer_norm_1"),
+        *((f"{_ATTEND}.{name}", f"{block}.{attention}.{name}") for name in ("query", "key", "value")),
+        (f"{_ATTEND}.output", f"{block}.attention.{output}"),
+        (f"{_BLOCK}.attention.reduction.convolution", f"{block}.{attention}.{reduction}"),
+        (f"{_BLOCK}.attention.reduction.norm", f"{block}.{attention}.layer_norm"),
+        (f"{_BLOCK}.mlp_norm", f"{block}.layer_norm_2"),
+        (f"{_BLOCK}.mlp.expand", f"{block}.mlp.dense1"),
+        (f"{_BLOCK}.mlp.contract", f"{block}.mlp.dense2"),
+        ("head", "classifier"),
+    )
+
+
+LAYOUTS = (
+    Layout(
+        "timm",  # has V2 only
+        (
+            ("stages.0.patches.projection", "patch_embed.proj"),
+            ("stages.0.patches.norm", "patch_embed.norm"),
+            ("stages.{i}.patches.projection", "stages.{i}.downsample.proj"),
+            ("stages.{i}.patches.norm", "stages.{i}.downsample.norm"),
+            *_original_rows(_BLOCK, depthwise="dwconv"),
+            ("stages.{i}.norm", "stages.{i}.norm"),
+        ),
+    ),
+    Layout(
+        "transformers",  # of V1
+        (
+            ("stages.{i}.patches.projection", "pvt.encoder.patch_embeddings.{i}.projection"),
+            ("stages.{i}.patches.norm", "pvt.encoder.patch_embeddings.{i}.layer_norm"),
+            *_positions(
+                "pvt.encoder.patch_embeddings.{i}.position_embeddings",
+                token="pvt.encoder.patch_embeddings.3.cls_token",
+            ),
+            *_transformers_rows(
+                "pvt.encoder.block.{i}.{j}",
+                attention="attention.self",
+                reduction="sequence_reduction",
+                output="output.dense",
+            ),
+            ("pooling.norm", "pvt.encoder.layer_norm"),
+        ),
+    ),
+    Layout(
+        "transformers",  # of V2
+        (
+            ("stages.{i}.patches.projection", "pvt_v2.encoder.layers.{i}.patch_embedding.proj"),
+            ("stages.{i}.patches.norm", "pvt_v2.encoder.layers.{i}.patch_embedding.layer_norm"),
+            *_transformers_rows(
+                "pvt_v2.encoder.layers.{i}.blocks.{j}",
+                attention="attention",
+                reduction="spatial_reduction",
+                output="proj",
+            ),
+            (f"{_BLOCK}.mlp.depthwise", "pvt_v2.encoder.layers.{i}.blocks.{j}.mlp.dwconv.dwconv"),
+            ("stages.{i}.norm", "pvt_v2.encoder.layers.{i}.layer_norm"),
+        ),
+    ),
+    Layout(
+        "the authors",  # of both, counted from 1
+        (
+            ("stages.{i}.patches.projection", "patch_embed{i+1}.proj"),
+            ("stages.{i}.patches.norm", "patch_embed{i+1}.norm"),
+            *_positions("pos_embed{i+1}", token="cls_token"),
+            *_original_rows("block{i+1}.{j}", depthwise="dwconv.dwconv"),
+            ("stages.{i}.norm", "norm{i+1}"),
+            ("pooling.norm", "norm"),
+        ),
+    ),
+)

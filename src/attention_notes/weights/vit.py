@@ -1,0 +1,157 @@
+"""How others name and shape the weights of a Vision Transformer."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from attention_notes.weights.layouts import Layout, Row
+
+PATCHES = "c ch py px -> c (ch py px)"
+QKV = ("query", "key", "value")
+HEADS = ("head",)
+STEM = "patches.projection.weight"
+
+
+def sizes(model: Any) -> dict[str, int]:
+    """Channels, the sides of a patch, and heads."""
+    (py, px), heads = model.patches.patch, model.blocks[0].attention.heads
+    return {"ch": model.patches.channels, "py": py, "px": px, "h": heads}
+
+
+def stored_size(model: Any, theirs: Callable[[str], Any], name: str = "positions") -> tuple[int, int] | None:
+    """Height and width of the square image that the stored positions are of, None if they are of no square."""
+    count, (py, px) = theirs(name).shape[1] - model.pooling.extra, model.patches.patch
+    side = math.isqrt(count)
+    return (side * py, side * px) if side**2 == count else None
+
+
+TIMM_ROWS: tuple[Row, ...] = (
+    ("patches.projection.weight", "patch_embed.proj.weight", PATCHES),
+    ("patches.projection.bias", "patch_embed.proj.bias"),
+    ("pooling.token", "cls_token"),
+    ("positions", "pos_embed"),
+    ("blocks.{i}.attention_norm", "blocks.{i}.norm1"),
+    ("blocks.{i}.attention.qkv", "blocks.{i}.attn.qkv"),
+    ("blocks.{i}.attention.output", "blocks.{i}.attn.proj"),
+    ("blocks.{i}.mlp_norm", "blocks.{i}.norm2"),
+    ("blocks.{i}.mlp.expand", "blocks.{i}.mlp.fc1"),
+    ("blocks.{i}.mlp.contract", "blocks.{i}.mlp.fc2"),
+    ("norm", "norm"),
+    ("head", "head"),
+)
+
+
+def transformers_rows(prefix: str) -> tuple[Row, ...]:
+    """The names in the published files, which ``save_pretrained`` still writes; ``prefix`` is ``"vit."`` or nothing."""
+    tokens, block = f"{prefix}embeddings", f"{prefix}encoder.layer.{{i}}"
+    return (
+        ("patches.projection.weight", f"{tokens}.patch_embeddings.projection.weight", PATCHES),
+        ("patches.projection.bias", f"{tokens}.patch_embeddings.projection.bias"),
+        ("pooling.token", f"{tokens}.cls_token"),
+        ("positions", f"{tokens}.position_embeddings"),
+        ("blocks.{i}.attention_norm", f"{block}.layernorm_before"),
+        (
+            "blocks.{i}.attention.qkv",
+            tuple(f"{block}.attention.attention.{name}" for name in QKV),
+        ),
+        ("blocks.{i}.attention.output", f"{block}.attention.output.dense"),
+        ("blocks.{i}.mlp_norm", f"{block}.layernorm_after"),
+        ("blocks.{i}.mlp.expand", f"{block}.intermediate.dense"),
+        ("blocks.{i}.mlp.contract", f"{block}.output.dense"),
+        ("norm", f"{prefix}layernorm"),
+        ("head", "classifier"),
+    )
+
+
+def loaded_rows(prefix: str) -> tuple[Row, ...]:
+    """The names of the modules of transformers 5 once a file is loaded."""
+    block = f"{prefix}layers.{{i}}"
+    new = {
+        "blocks.{i}.attention.qkv": tuple(f"{block}.attention.{name}_proj" for name in "qkv"),
+        "blocks.{i}.attention.output": f"{block}.attention.o_proj",
+        "blocks.{i}.mlp.expand": f"{block}.mlp.fc1",
+        "blocks.{i}.mlp.contract": f"{block}.mlp.fc2",
+        "blocks.{i}.attention_norm": f"{block}.layernorm_before",
+        "blocks.{i}.mlp_norm": f"{block}.layernorm_after",
+    }
+    return tuple((row[0], new.get(str(row[0]), row[1]), *row[2:]) for row in transformers_rows(prefix))
+
+
+def torchvision_rows(expand: str, contract: str) -> tuple[Row, ...]:
+    """The names of torchvision, given those of the two layers of its perceptron, which have changed."""
+    block = "encoder.layers.encoder_layer_{i}"
+    return (
+        ("patches.projection.weight", "conv_proj.weight", PATCHES),
+        ("patches.projection.bias", "conv_proj.bias"),
+        ("pooling.token", "class_token"),
+        ("positions", "encoder.pos_embedding"),
+        ("blocks.{i}.attention_norm", f"{block}.ln_1"),
+        ("blocks.{i}.attention.qkv.weight", f"{block}.self_attention.in_proj_weight"),
+        ("blocks.{i}.attention.qkv.bias", f"{block}.self_attention.in_proj_bias"),
+        ("blocks.{i}.attention.output", f"{block}.self_attention.out_proj"),
+        ("blocks.{i}.mlp_norm", f"{block}.ln_2"),
+        ("blocks.{i}.mlp.expand", f"{block}.mlp.{expand}"),
+        ("blocks.{i}.mlp.contract", f"{block}.mlp.{contract}"),
+        ("norm", "encoder.ln"),
+        ("head", "heads.head"),
+    )
+
+
+_JAX_BLOCK = "Transformer/encoderblock_{i}"
+_JAX_ATTENTION = f"{_JAX_BLOCK}/MultiHeadDotProductAttention_1"
+
+LAYOUTS = (
+    Layout("timm", TIMM_ROWS, sizes=sizes),
+    Layout("transformers", transformers_rows("vit."), sizes=sizes),
+    Layout(
+        "transformers, without its head",
+        transformers_rows(""),
+        sizes=sizes,
+        unused={"pooler": "reads the class token for a task of pre-training that is not published"},
+    ),
+    Layout("transformers, as loaded", loaded_rows("vit."), sizes=sizes),
+    Layout("torchvision", torchvision_rows("linear_1", "linear_2"), sizes=sizes),  # its files; its modules read both
+    Layout("torchvision, as loaded", torchvision_rows("0", "3"), sizes=sizes),
+    Layout(
+        "the authors",  # arrays of JAX, in .npz files
+        (
+            ("patches.projection.weight", "embedding/kernel", "py px ch c -> c (ch py px)"),
+            ("patches.projection.bias", "embedding/bias"),
+            ("pooling.token", "cls"),
+            ("positions", "Transformer/posembed_input/pos_embedding"),
+            *(
+                row
+                for ours, theirs in (("attention_norm", "LayerNorm_0"), ("mlp_norm", "LayerNorm_2"))
+                for row in (
+                    (f"blocks.{{i}}.{ours}.weight", f"{_JAX_BLOCK}/{theirs}/scale"),
+                    (f"blocks.{{i}}.{ours}.bias", f"{_JAX_BLOCK}/{theirs}/bias"),
+                )
+            ),
+            (
+                "blocks.{i}.attention.qkv.weight",
+                tuple(f"{_JAX_ATTENTION}/{name}/kernel" for name in QKV),
+                "c h d -> (h d) c",
+            ),
+            (
+                "blocks.{i}.attention.qkv.bias",
+                tuple(f"{_JAX_ATTENTION}/{name}/bias" for name in QKV),
+                "h d -> (h d)",
+            ),
+            ("blocks.{i}.attention.output.weight", f"{_JAX_ATTENTION}/out/kernel", "h d c -> c (h d)"),
+            ("blocks.{i}.attention.output.bias", f"{_JAX_ATTENTION}/out/bias"),
+            ("blocks.{i}.mlp.expand.weight", f"{_JAX_BLOCK}/MlpBlock_3/Dense_0/kernel", "i o -> o i"),
+            ("blocks.{i}.mlp.expand.bias", f"{_JAX_BLOCK}/MlpBlock_3/Dense_0/bias"),
+            ("blocks.{i}.mlp.contract.weight", f"{_JAX_BLOCK}/MlpBlock_3/Dense_1/kernel", "i o -> o i"),
+            ("blocks.{i}.mlp.contract.bias", f"{_JAX_BLOCK}/MlpBlock_3/Dense_1/bias"),
+            ("norm.weight", "Transformer/encoder_norm/scale"),
+            ("norm.bias", "Transformer/encoder_norm/bias"),
+            ("head.weight", "head/kernel", "i o -> o i"),
+            ("head.bias", "head/bias"),
+        ),
+        sizes=sizes,
+        unused={
+            "pre_logits/kernel": "a layer of pre-training that fine-tuning drops",
+            "pre_logits/bias": "as its kernel",
+        },
+    ),
+)

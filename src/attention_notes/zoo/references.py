@@ -1,0 +1,165 @@
+"""Other people's models of the same sizes, and how far their logits are from ours when the weights are the same."""
+
+import importlib.util
+import math
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from attention_notes.papers import deit, pvt, swin
+from attention_notes.weights import to_layout
+
+
+class Reference(NamedTuple):
+    """Somebody else's model: the library, whose ``layout`` its weights are in, and what makes it, not trained."""
+
+    library: str
+    layout: str
+    build: Callable[[], nn.Module]
+
+
+_LONG = {"Ti": "tiny", "S": "small", "B": "base", "L": "large", "H": "huge"}
+
+
+def _timm(name: str) -> Reference:
+    def build() -> nn.Module:
+        import timm
+
+        return timm.create_model(name, num_classes=1000)
+
+    return Reference("timm", "timm", build)
+
+
+def of_vit(variant: str) -> Reference:
+    """timm's model for a variant of ``vit``."""
+    size, patch = variant.split("/")
+    return _timm(f"vit_{_LONG[size]}_patch{patch}_224")
+
+
+def of_deit(variant: str) -> Reference:
+    """timm's model for a variant of ``deit``."""
+    size, distilled = _LONG[variant.split("/")[0]], "distilled_" if "distilled" in variant else ""
+    return _timm(f"deit_{size}_{distilled}patch16_{deit.VARIANTS[variant]['image_size']}")
+
+
+def of_swin(variant: str) -> Reference | str:
+    """timm's model for a variant of ``swin``; of the two largest there is none."""
+    version, letter = variant.split("_")[:2]
+    if letter in "hg":
+        return "nobody published one"
+    row, patch = swin.VARIANTS[variant], "patch4_" if version == "swin" else ""
+    return _timm(
+        f"{version}_{_LONG[letter.capitalize().replace('T', 'Ti')]}_{patch}window{row['window']}_{row['image_size']}"
+    )
+
+
+def of_pvt(variant: str) -> Reference:
+    """The model of transformers for a variant of the first ``pvt``, timm's for one of the second."""
+    if "v2" in variant:
+        return _timm(variant)
+
+    def build() -> nn.Module:
+        from transformers import PvtConfig, PvtForImageClassification
+
+        model = PvtForImageClassification(PvtConfig(depths=pvt.VARIANTS[variant]["depths"], num_labels=1000))
+        for name, module in model.named_modules():
+            if ("patch_embeddings" in name and name.endswith("layer_norm")) or name.endswith("self.layer_norm"):
+                module.eps = 1e-5  # those of patches and reductions, as in the authors' code; transformers has 1e-6
+        return model
+
+    return Reference("transformers", "transformers", build)
+
+
+def in_tests(what: str) -> Callable[[str], str]:
+    """What takes the place of a reference that has layouts of weights."""
+    return lambda variant: f"{what}, in the tests"
+
+
+def difference(build: Callable[[], nn.Module], reference: Reference, images: Float[Tensor, "b ch y x"]) -> float:
+    """The largest difference between two logits, of ours and of the reference with the same random weights.
+
+    Relative to the reference's logit where that is above one; infinite where the reference does not take the weights.
+    """
+    with _Undrawn():
+        ours, theirs = build(), reference.build().eval()
+    fill(ours)
+    try:
+        theirs.load_state_dict(to_layout(ours, reference.layout), assign=True)
+    except (RuntimeError, ValueError):  # other shapes, or other names
+        return math.inf
+    with torch.inference_mode():
+        out: Any = theirs(images)
+        expected = getattr(out, "logits", out)
+        return ((ours(images) - expected).abs() / expected.abs().clamp(min=1)).max().item()
+
+
+@torch.no_grad()
+def fill(model: nn.Module, *, seed: int = 0) -> None:
+    """Give every parameter random numbers, those that start at zero or one too, of a size that lets signals pass.
+
+    A million numbers are drawn and laid end to end: drawing billions would take longer than running the model. Their
+    count is prime, so that no two matrices, rows or heads come out alike.
+    """
+    count = 1_000_003
+    drawn = torch.randn(count, generator=torch.Generator().manual_seed(seed)).repeat(2)
+    at = 0
+    for name, parameter in model.named_parameters():
+        flat = parameter.data.view(-1)
+        for piece in flat.split(count):
+            piece.copy_(drawn[at : at + len(piece)])
+            at = (at + len(piece)) % count
+        if parameter.ndim > 1:
+            flat.mul_(max(parameter[0].numel() ** -0.5, 0.02))
+        else:
+            flat.mul_(0.1).add_(float(name.endswith("weight")))  # the scale of a norm
+
+
+class _Undrawn(TorchFunctionMode):
+    """Within it, models start at zero: to draw their first values, which ``fill`` replaces, takes longer than to run.
+
+    Zero, and not what the memory happens to hold: a truncated draw repeats until all values lie between its bounds.
+    """
+
+    draws = re.compile(r"(uniform|normal|erfinv|(kaiming|xavier|trunc)_\w+)_")
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if self.draws.fullmatch(getattr(func, "__name__", "")):
+            return (args[0] if args else kwargs["tensor"]).detach().zero_()
+        return func(*args, **kwargs)
+
+
+def installed(library: str) -> bool:
+    """Whether a reference library is there."""
+    if importlib.util.find_spec(library) is None:
+        return False
+    _declare_torchvision()
+    return True
+
+
+_schemas: list[Any] = []
+
+
+def _declare_torchvision() -> None:
+    """Let timm and transformers be imported where torchvision's compiled part does not fit this torch.
+
+    They import torchvision, which then asks for two of its operators; no model here calls them.
+    """
+    spec = importlib.util.find_spec("torchvision")
+    if spec is None or spec.origin is None or hasattr(torch.ops.torchvision, "nms"):
+        return
+    compiled = next(Path(spec.origin).parent.glob("_C*.so"), None)
+    with suppress(OSError):
+        if compiled is not None:
+            torch.ops.load_library(str(compiled))
+            return
+    _schemas.append(torch.library.Library("torchvision", "DEF"))
+    for name in ("nms", "qnms"):
+        _schemas[0].define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
