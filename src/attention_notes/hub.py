@@ -7,6 +7,7 @@ tokens and its ``HF_ENDPOINT`` for a mirror, and are compared with their checksu
 import difflib
 import hashlib
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -107,15 +108,11 @@ def fetch(checkpoint: Checkpoint) -> Path:
     Raises:
         HubError: if it cannot be had. Nothing that is damaged stays in the cache.
     """
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-
-    name = next(
-        (n for n in FILES if isinstance(try_to_load_from_cache(checkpoint.repo, n, revision=checkpoint.revision), str)),
-        None,
-    )
-    name = name or published_file(checkpoint).name
+    hub = client()
+    cached = {name: hub.try_to_load_from_cache(checkpoint.repo, name, revision=checkpoint.revision) for name in FILES}
+    name = next((n for n, path in cached.items() if isinstance(path, str)), None) or published_file(checkpoint).name
     try:
-        path = hf_hub_download(checkpoint.repo, name, revision=checkpoint.revision, endpoint=endpoint())
+        path = hub.hf_hub_download(checkpoint.repo, name, revision=checkpoint.revision, endpoint=endpoint())
     except Exception as error:  # whose errors they are depends on what carries the bytes, and that has changed
         raise HubError(f"{checkpoint.repo} could not be had from {endpoint()}: {first_line(error)}") from error
     _verify(Path(path), checkpoint.sha256 if name == FILES[0] else None, checkpoint.repo)
@@ -128,13 +125,13 @@ def published_file(checkpoint: Checkpoint) -> Published:
     Raises:
         HubError: if the hub does not answer, or has no such file.
     """
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    hub = client()
     from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
     for name in FILES:
-        url = hf_hub_url(checkpoint.repo, name, revision=checkpoint.revision, endpoint=endpoint())
+        url = hub.hf_hub_url(checkpoint.repo, name, revision=checkpoint.revision, endpoint=endpoint())
         try:
-            found = get_hf_file_metadata(url, endpoint=endpoint())
+            found = hub.get_hf_file_metadata(url, endpoint=endpoint())
         except EntryNotFoundError:
             continue
         except (RepositoryNotFoundError, RevisionNotFoundError) as error:
@@ -146,6 +143,18 @@ def published_file(checkpoint: Checkpoint) -> Published:
             ) from error
         return Published(name, str(found.commit_hash), str(found.etag))
     raise HubError(f"{checkpoint.repo} at {endpoint()} has none of {', '.join(FILES)}")
+
+
+def client() -> Any:
+    """``huggingface_hub``, imported when it is needed: it reads the environment then.
+
+    Its bar of progress would like to have widgets, and warns where a notebook has none; a line of text will do.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import huggingface_hub.file_download
+        import huggingface_hub.utils
+    return huggingface_hub
 
 
 def endpoint() -> str:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attention_notes.hub import HubError, find
+from attention_notes.hub import HubError, client, find
 from attention_notes.plots.looking import attention_over
 from attention_notes.predicting import input_size, predict
 
@@ -36,9 +36,7 @@ def show_trained(
     Returns:
         The drawing, or None where the weights cannot be had: then it says so, and what it would have shown.
     """
-    from huggingface_hub.utils import disable_progress_bars
-
-    disable_progress_bars()
+    client().utils.disable_progress_bars()
     checkpoint = find(factory.__name__, variant, pretrained)
     try:
         model = factory(variant, pretrained=pretrained).eval().to(device)

@@ -17,12 +17,12 @@ Points = Sequence[tuple[float, float]]
 def accuracy_over_cost(panels: Mapping[str, Mapping[str, Points]]) -> Axes:
     """A panel for each set of families, a line for each family, a point ``(GMACs, per cent)`` for each model.
 
-    The panels share their axes, the cost is logarithmic, and each line is named at its dearest model. Returns the axes
-    of the first panel.
+    The panels stand one above the other and share their axes; the cost is logarithmic, and each line is named at its
+    dearest model. Returns the axes of the first panel.
     """
     names = list(dict.fromkeys(chain.from_iterable(panels.values())))
     looks = dict(zip(names, zip(cycle(COLOURS), cycle("osD^v"), strict=False), strict=False))
-    axes = canvas(1, len(panels), width=4.4 * len(panels), height=4.2)
+    axes = canvas(len(panels), 1, width=6.4, height=3.6 * len(panels))
     points = [point for series in panels.values() for line in series.values() for point in line]
     accuracies = [accuracy for _, accuracy in points]
     for ax, (title, series) in zip(axes, panels.items(), strict=True):
@@ -43,10 +43,10 @@ def accuracy_over_cost(panels: Mapping[str, Mapping[str, Points]]) -> Axes:
                 color=looks[name][0],
                 arrowprops={"arrowstyle": "-", "color": INK, "linewidth": 0.4, "shrinkA": 1, "shrinkB": 3},
             )
-        ax.set(xscale="log", xlabel="multiply-accumulates of one image (billions)", title=title)
+        ax.set(xscale="log", ylabel="top-1 accuracy on ImageNet (%)", title=title)
         ax.set(xlim=(min(x for x, _ in points) / 1.3, max(x for x, _ in points) * 1.3))
         ax.set(ylim=(min(accuracies) - 1, max(accuracies) + 1))
-    axes[0].set_ylabel("top-1 accuracy on ImageNet (%)")
+    axes[-1].set_xlabel("multiply-accumulates of one image (billions)")
     return axes[0]
 
 

@@ -4,7 +4,7 @@ from importlib import import_module
 
 import torch
 
-from attention_notes.hub import Checkpoint, HubError, endpoint, first_line, published_file
+from attention_notes.hub import Checkpoint, HubError, client, endpoint, first_line, published_file
 from attention_notes.weights import layouts
 
 
@@ -16,8 +16,6 @@ def problems(checkpoint: Checkpoint) -> tuple[list[str], str]:
     Raises:
         HubError: if the hub does not answer.
     """
-    from huggingface_hub import HfApi
-
     found = published_file(checkpoint)
     wrong = []
     if checkpoint.revision not in (None, found.revision):
@@ -27,8 +25,10 @@ def problems(checkpoint: Checkpoint) -> tuple[list[str], str]:
     if checkpoint.sha256 not in (None, found.checksum):
         wrong.append(f"the checksum is {found.checksum}, listed is {checkpoint.sha256}")
     try:
-        header = HfApi(endpoint=endpoint()).parse_safetensors_file_metadata(
-            checkpoint.repo, found.name, revision=found.revision
+        header = (
+            client()
+            .HfApi(endpoint=endpoint())
+            .parse_safetensors_file_metadata(checkpoint.repo, found.name, revision=found.revision)
         )
     except Exception as error:  # as in ``hub.fetch``
         raise HubError(f"the head of {checkpoint.repo} cannot be read: {first_line(error)}") from error
