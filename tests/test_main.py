@@ -107,11 +107,11 @@ def test_verify_says_what_is_off_and_its_status_is_1(capsys, monkeypatch):
 def test_the_list_of_weights_can_be_held_against_the_hub(capsys, monkeypatch):
     two = dict(list(checkpoints().items())[:2])
     monkeypatch.setattr(hub, "checkpoints", lambda: two)
-    found = {repo: ([], "revision: abc") for repo in two}
+    found = {repo: ([], {"revision": "abc"}) for repo in two}
     monkeypatch.setattr("attention_notes.weights.checking.problems", lambda checkpoint: found[checkpoint.repo])
     assert main(["verify", "--weights"]) == 0
     assert "2 published weights, 0 off" in capsys.readouterr().out
-    found[next(iter(two))] = (["the checksum is another"], "")
+    found[next(iter(two))] = (["the checksum is another"], {})
     assert main(["verify", "--weights"]) == 1
     assert "✗" in capsys.readouterr().out
 

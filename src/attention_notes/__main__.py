@@ -35,6 +35,9 @@ def _parser() -> argparse.ArgumentParser:
     one = commands.add_parser("verify", help="hold models against recorded counts and installed references")
     one.add_argument("model", nargs="*", help="names from the list; all when none is given")
     one.add_argument("--weights", action="store_true", help="compare the list of weights with the hub (network)")
+    one.add_argument(
+        "--pin", type=Path, metavar="LIST", help="as --weights, and write what is not pinned into the list"
+    )
     one.set_defaults(run=_verify)
 
     one = commands.add_parser("predict", help="name what is on a picture")
@@ -101,8 +104,8 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    if options.weights:
-        return _verify_weights()
+    if options.weights or options.pin:
+        return _verify_weights(pin=options.pin)
     from attention_notes.zoo import MODELS, examine, model, report
 
     names = [model(name).name for name in options.model] or list(MODELS)
@@ -115,18 +118,22 @@ def _verify(options: argparse.Namespace) -> int:
     return int(not all(row.ok for row in rows))
 
 
-def _verify_weights() -> int:
+def _verify_weights(*, pin: Path | None) -> int:
     from attention_notes.hub import HubError, checkpoints
-    from attention_notes.weights.checking import problems
+    from attention_notes.weights.checking import pinned, problems
 
-    off = 0
+    off, listed = 0, "" if pin is None else pin.read_text(encoding="utf-8")
     for checkpoint in checkpoints().values():
         try:
             wrong, found = problems(checkpoint)
         except HubError as error:
-            wrong, found = [str(error)], ""
+            wrong, found = [str(error)], {}
         off += bool(wrong)
-        print("✗" if wrong else "✓", checkpoint.repo, *wrong, "" if checkpoint.revision else f"not pinned; {found}")
+        new = "" if checkpoint.revision or wrong else "not pinned: " + ", ".join(found.values())
+        print("✗" if wrong else "✓", checkpoint.repo, *wrong, new)
+        listed = pinned(listed, checkpoint.repo, found) if new else listed
+    if pin is not None:
+        pin.write_text(listed, encoding="utf-8")
     print(f"{len(checkpoints())} published weights, {off} off")
     return int(off > 0)
 

@@ -5,11 +5,13 @@ import io
 import pickle
 import zipfile
 from importlib import import_module
+from importlib.resources import files
 from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
 import torch
+import yaml
 from loopback import COMMIT, Hub
 from safetensors.torch import save, save_file
 from torch import nn
@@ -21,7 +23,7 @@ from attention_notes.papers.pvt import pvt
 from attention_notes.papers.swin import swin
 from attention_notes.papers.vit import vit
 from attention_notes.weights import to_layout, to_timm
-from attention_notes.weights.checking import problems
+from attention_notes.weights.checking import pinned, problems
 from attention_notes.weights.files import read_weights
 
 TINY = "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k"
@@ -399,7 +401,8 @@ def test_the_list_is_compared_with_the_hub_without_fetching_the_weights(hub, lis
     served(hub, randomised(vit("Ti/16")))
     wrong, found = problems(listed())
     assert wrong == []
-    assert found.startswith(f"revision: {COMMIT}, sha256: ")
+    assert found["revision"] == COMMIT
+    assert len(found["sha256"]) == 64
     wrong, _ = problems(listed(sha256="0" * 64))
     assert len(wrong) == 1
     assert "the checksum is" in wrong[0]
@@ -409,6 +412,23 @@ def test_the_list_is_compared_with_the_hub_without_fetching_the_weights(hub, lis
     hub.fault = "down"
     with pytest.raises(HubError):
         problems(listed())
+
+
+def test_what_the_hub_has_can_be_written_into_the_list():
+    text = files("attention_notes.weights").joinpath("checkpoints.yml").read_text(encoding="utf-8")
+    before = yaml.safe_load(text)
+    loose = [c.repo for c in checkpoints().values() if c.revision is None]
+    fixed = [c.repo for c in checkpoints().values() if c.revision is not None]
+    for repo in checkpoints():
+        text = pinned(text, repo, {"revision": COMMIT, "sha256": "5e" * 32})
+    rows = [row for variants in yaml.safe_load(text).values() for listed in variants.values() for row in listed]
+    after = {row["repo"]: row for row in rows}
+    assert all(after[repo]["revision"] == COMMIT and after[repo]["sha256"] == "5e" * 32 for repo in loose)
+    was = {row["repo"]: row for variants in before.values() for listed in variants.values() for row in listed}
+    assert all(after[repo] == was[repo] for repo in fixed), "what is pinned stays"
+    assert {r: {k: v for k, v in row.items() if k not in ("revision", "sha256")} for r, row in after.items()} == {
+        r: {k: v for k, v in row.items() if k not in ("revision", "sha256")} for r, row in was.items()
+    }
 
 
 def test_faults_of_the_loopback_hub_are_real(hub):

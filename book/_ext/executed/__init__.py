@@ -16,6 +16,7 @@ from sphinx.util import logging
 from attention_notes.claims import ClaimError, audit, calls, load_facts
 
 from . import formulas, ledger, lineage, source
+from .ahead import execute_ahead
 from .closure import code_cells, files_behind, fingerprint, folder_fingerprint
 from .references import resolver
 from .run import executed_notebook
@@ -35,6 +36,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("builder-inited", _audit_claims)
     app.connect("env-get-outdated", _outdated)
     app.connect("env-before-read-docs", _ledger_last)
+    app.connect("env-before-read-docs", _execute_ahead)
     app.connect("source-read", _key_the_cache)
     app.connect("doctree-read", _anchor_claims)
     app.connect("html-page-context", _no_thebe, priority=900)
@@ -93,17 +95,28 @@ def _ledger_last(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> Non
         docnames[:] = [name for name in docnames if name not in made] + made
 
 
+def _execute_ahead(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
+    """Execute the chapters that will be read, as they will be read."""
+    pages = ((path, path.read_text(encoding="utf-8")) for name, path in chapters(env) if name in docnames)
+    execute_ahead(env, [(path, _keyed(text, fingerprint(path, _root(app)))) for path, text in pages])
+
+
+def _keyed(text: str, mark: str) -> str:
+    """A chapter with the fingerprint of the code behind it in its kernel's metadata, where jupyter-cache looks."""
+    _, front, body = re.split(r"^---\s*$", text, maxsplit=2, flags=re.MULTILINE)
+    matter = yaml.safe_load(front)
+    matter["kernelspec"]["fingerprint"] = mark
+    return f"---\n{yaml.safe_dump(matter)}---{body}"
+
+
 def _key_the_cache(app: Sphinx, docname: str, text: list[str]) -> None:
-    """Make the code behind a chapter part of what jupyter-cache looks at, by way of the kernel's metadata."""
+    """Make the code behind a chapter part of what the cache is asked for."""
     path = Path(app.env.doc2path(docname))
     if path.suffix != ".md" or not code_cells(text[0]):
         return
     mark = fingerprint(path, _root(app))
     app.env.metadata[docname]["fingerprint"] = mark
-    _, front, body = re.split(r"^---\s*$", text[0], maxsplit=2, flags=re.MULTILINE)
-    matter = yaml.safe_load(front)
-    matter["kernelspec"]["fingerprint"] = mark
-    text[0] = f"---\n{yaml.safe_dump(matter)}---{body}"
+    text[0] = _keyed(text[0], mark)
     for file in files_behind(path, _root(app)):
         app.env.note_dependency(str(file))
 

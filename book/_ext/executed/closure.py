@@ -19,8 +19,8 @@ def code_cells(text: str) -> list[str]:
 def files_behind(chapter: Path, root: Path) -> list[Path]:
     """The files whose change may change the outputs of ``chapter``, sorted, the chapter itself left out.
 
-    These are the modules that its cells import, the modules that those import, the chapter's own facts (all facts, where
-    it goes over every model), and the lock.
+    These are the modules that its cells import, the modules that those import, the chapter's own facts (all facts,
+    where it goes over every model), and the lock.
     """
     package = root / "src" / PACKAGE
     waiting = [*modules(chapter.read_text(encoding="utf-8"))]

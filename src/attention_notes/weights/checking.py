@@ -1,5 +1,7 @@
 """Whether the hub still has what is listed: commits, checksums, tensors. Needs a network, but fetches no weights."""
 
+import re
+from collections.abc import Mapping
 from importlib import import_module
 
 import torch
@@ -8,8 +10,8 @@ from attention_notes.hub import Checkpoint, HubError, client, endpoint, first_li
 from attention_notes.weights import layouts
 
 
-def problems(checkpoint: Checkpoint) -> tuple[list[str], str]:
-    """What is not as it is listed, and what the hub has: ``revision: ..., sha256: ...``, to be listed.
+def problems(checkpoint: Checkpoint) -> tuple[list[str], dict[str, str]]:
+    """What is not as it is listed, and what the hub has: its ``revision`` and, of a safetensors file, its ``sha256``.
 
     The names and shapes of the tensors stand at the head of a safetensors file, and must be those of a known layout.
 
@@ -21,7 +23,7 @@ def problems(checkpoint: Checkpoint) -> tuple[list[str], str]:
     if checkpoint.revision not in (None, found.revision):
         wrong.append(f"the revision is {found.revision}, listed is {checkpoint.revision}")
     if not found.name.endswith(".safetensors"):
-        return wrong, f"revision: {found.revision}"
+        return wrong, {"revision": found.revision}
     if checkpoint.sha256 not in (None, found.checksum):
         wrong.append(f"the checksum is {found.checksum}, listed is {checkpoint.sha256}")
     try:
@@ -36,7 +38,15 @@ def problems(checkpoint: Checkpoint) -> tuple[list[str], str]:
         _fit(checkpoint, {name: torch.empty(t.shape, device="meta") for name, t in header.tensors.items()})
     except ValueError as error:
         wrong.append(str(error))
-    return wrong, f"revision: {found.revision}, sha256: {found.checksum}"
+    return wrong, {"revision": found.revision, "sha256": found.checksum}
+
+
+def pinned(listed: str, repo: str, found: Mapping[str, str]) -> str:
+    """The text of the list, with what was found written behind a repository that has no revision yet."""
+    words = "".join(f", {name}: {value}" for name, value in found.items())
+    lines = words.replace(", ", "\n    ")
+    text = re.sub(rf"(?m)^(  - {{repo: {re.escape(repo)})(?=, (?!revision))", rf"\g<1>{words}", listed)
+    return re.sub(rf"(?m)^(  - repo: {re.escape(repo)})$(?!\n    revision)", rf"\g<1>{lines}", text)
 
 
 def _fit(checkpoint: Checkpoint, state: dict[str, torch.Tensor]) -> None:

@@ -1,0 +1,60 @@
+"""Chapters that have to be executed are executed ahead of the reading, several at a time, into MyST-NB's cache.
+
+MyST-NB executes a page when it reads it, one after the other, on one core. What is in its cache by then it takes from
+there; a chapter that fails is left to it, so that an error is reported in one way only.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+import nbformat
+from jupyter_cache import get_cache
+from jupyter_cache.base import CacheBundleIn
+from jupyter_cache.executors.utils import ExecutionResult, single_nb_execution
+from myst_nb.core.read import create_nb_reader
+from sphinx.environment import BuildEnvironment
+from sphinx.util import logging
+
+logger = logging.getLogger(__name__)
+_AT_ONCE = min(os.cpu_count() or 1, 4)  # each has a kernel of its own, on one thread
+
+
+def execute_ahead(env: BuildEnvironment, sources: Iterable[tuple[Path, str]]) -> None:
+    """Execute what the cache does not have of the pages whose files and texts are given, and keep it there."""
+    config = env.mystnb_config  # type: ignore[attr-defined]
+    cache = get_cache(config.execution_cache_path)
+    waiting = [(path, notebook) for path, notebook in _notebooks(env, sources) if not _has(cache, notebook)]
+    if len(waiting) < 2:
+        return
+
+    def execute(path: Path, notebook: nbformat.NotebookNode) -> tuple[Path, ExecutionResult]:
+        timeout = config.execution_timeout
+        return path, single_nb_execution(notebook, cwd=str(path.parent), timeout=timeout, allow_errors=False)
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for done in as_completed([pool.submit(execute, *one) for one in waiting]):
+            path, result = done.result()
+            if result.err is None:
+                bundle = CacheBundleIn(result.nb, str(path), data={"execution_seconds": result.time})
+                cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+                logger.info(f"{path}: Executed notebook in {result.time:.2f} seconds")
+
+
+def _notebooks(
+    env: BuildEnvironment, sources: Iterable[tuple[Path, str]]
+) -> Iterator[tuple[Path, nbformat.NotebookNode]]:
+    """Pages as the notebooks that MyST-NB makes of them."""
+    for path, text in sources:
+        reader = create_nb_reader(str(path), env.myst_config, env.mystnb_config, text)  # type: ignore[attr-defined]
+        if reader is not None:
+            yield path, reader.read(text)
+
+
+def _has(cache: object, notebook: nbformat.NotebookNode) -> bool:
+    try:
+        cache.match_cache_notebook(notebook)  # type: ignore[attr-defined]
+    except KeyError:
+        return False
+    return True
