@@ -9,7 +9,7 @@ SAY = @printf '\n\033[1m%s\033[0m\n'
 # The kernel's word on TCP is of no use to a reader of the build's output.
 export PYDEVD_DISABLE_FILE_VALIDATION = 1
 
-.PHONY: book test lint notebooks serve clean
+.PHONY: book test lint notebooks bench serve clean
 
 book: $(VENV)/ready  ## execute what changed and build the site
 	$(SAY) "Building the book"
@@ -33,6 +33,9 @@ lint: $(VENV)/ready
 notebooks: $(VENV)/ready
 	$(SAY) "Notebooks, executed again and compared output by output"
 	@$(PARALLEL) --dist loadscope --nbval book
+
+bench: $(VENV)/ready  ## time the models beside their peers, for an hour; QUICK=1: has anything become slower?
+	@$(BIN)/python -W ignore -m benchmarks $(if $(QUICK),--quick)
 
 serve: $(VENV)/ready  ## show the site and rebuild it on change
 	@$(BIN)/python book/serve.py

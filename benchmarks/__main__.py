@@ -1,0 +1,187 @@
+"""Run the comparison: ``python -m benchmarks``, or ``--quick`` to see whether anything became slower."""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from attention_notes.zoo.references import installed
+from benchmarks.cases import CASES, INFERENCE
+from benchmarks.compare import Setting, compare, settings
+from benchmarks.decoding import decode
+from benchmarks.growth import grow
+from benchmarks.limits import copy_rate, product_rate
+from benchmarks.timing import Clock
+
+RESULTS = Path(__file__).parent / "results"
+LIBRARIES = ("torch", "timm", "torchvision", "transformers", "vit-pytorch", "mmcv-lite")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure and write; or, with ``--quick``, measure little and return 1 if a ratio fell."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="compare a few ratios with the recorded ones")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--only", nargs="*", default=list(CASES), choices=list(CASES), metavar="CASE", help="; ".join(CASES)
+    )
+    parser.add_argument("--seconds", type=float, default=15, help="for each setting, once it has had four rounds")
+    parser.add_argument("--results", type=Path, help="file of the results; results/DEVICE.json when not given")
+    options = parser.parse_args(arguments)
+    installed("torchvision")
+    torch.set_float32_matmul_precision("highest")
+    clock = Clock(torch.device(options.device))
+    path = options.results or RESULTS / f"{clock.device.type}.json"
+    if options.quick:
+        if not path.exists():
+            parser.error(f"nothing is recorded in {path}: run without --quick first")
+        return quick(clock, json.loads(path.read_text()), options.only, seconds=options.seconds)
+    found = measure(clock, options.only, seconds=options.seconds)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(found, indent=1) + "\n")
+    part.replace(path)
+    print(f"written to {path}")
+    return 0
+
+
+def measure(clock: Clock, names: list[str], *, seconds: float) -> dict[str, Any]:
+    """Everything."""
+    started, threads = time.perf_counter(), torch.get_num_threads()
+    limits = _limits(clock, threads)
+    rows = []
+    for name in names:
+        for setting in settings(CASES[name], clock.device, threads):
+            of = limits[f"{setting.dtype}, {setting.threads} threads" if setting.threads else setting.dtype]
+            rows.append(in_its_own_process(timed, name, None, setting, of, seconds))
+            print(line(rows[-1]), flush=True)
+    decoding = [decode(clock, batch=batch, seconds=seconds) for batch in (1, 8)]
+    growth = list(grow(clock, memory=6 * 2**30, seconds=4))
+    return {
+        "machine": machine(clock.device),
+        "versions": {library: version(library) for library in LIBRARIES},
+        "commit": _commit(),
+        "date": time.strftime("%Y-%m-%d"),
+        "minutes": (time.perf_counter() - started) / 60,
+        "limits": limits,
+        "goals": {name: dict(case.goals) for name, case in CASES.items()},
+        "rows": rows,
+        "decoding": decoding,
+        "growth": growth,
+    }
+
+
+def quick(clock: Clock, recorded: dict[str, Any], names: list[str], *, seconds: float) -> int:
+    """Whether the ratio to the best peer is still what it was, within what the controls of both runs spread."""
+    threads, fell = torch.get_num_threads(), []
+    limits = {"operations": 1.0, "bytes": 1.0}
+    for name in names:
+        dtype = "float32" if clock.device.type == "cpu" else "bfloat16"
+        setting = Setting(INFERENCE, CASES[name].quick, threads if clock.device.type == "cpu" else None, dtype)
+        before = next(
+            (row for row in recorded["rows"] if row["case"] == name and setting._asdict().items() <= row.items()), None
+        )
+        if before is None:
+            print(f"{name}: nothing recorded for {setting}")
+            continue
+        best = min(before["ratios"], key=lambda peer: before["ratios"][peer][0])
+        case = CASES[name]
+        now = compare(
+            name, replace(case, peers={best: case.peers[best]}), setting, clock, limits=limits, seconds=seconds
+        )
+        wide = max(spread(before["control"]), spread(now["control"]))
+        was, is_ = before["ratios"][best][0], now["ratios"][best].median
+        held = is_ >= was - wide
+        print(
+            f"{'✓' if held else '✗'} {name}: {best} takes {is_:.2f} times as long, was {was:.2f} ± {wide:.2f}",
+            flush=True,
+        )
+        fell += [] if held else [name]
+    if fell:
+        print(f"slower than recorded: {', '.join(fell)}")
+    return int(bool(fell))
+
+
+def timed(name: str, peer: str | None, setting: Setting, limits: Mapping[str, float], seconds: float) -> dict[str, Any]:
+    """One row of the results: a case with all its peers, or with one."""
+    installed("torchvision")
+    case = CASES[name]
+    if peer:
+        case = replace(case, peers={peer: case.peers[peer]})
+    clock = Clock(torch.device("cpu" if setting.threads else "cuda"))
+    return compare(name, case, setting, clock, limits=limits, seconds=seconds)
+
+
+def in_its_own_process(work: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    """What a work gives in a process of its own.
+
+    What ran before would leave free memory behind, and large tensors would be had from it instead of from the system,
+    which has to clear every page of them: for models that hold much at once as much as half of their time.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(work, *arguments).result()
+
+
+def spread(control: tuple[float, float, float]) -> float:
+    """How far from one a comparison of a model with itself goes."""
+    return max(abs(value - 1) for value in control)
+
+
+def line(row: dict[str, Any]) -> str:
+    """A row as it is printed while the run goes on."""
+    ratios = ", ".join(f"{peer} {r[0]:.2f} [{r[1]:.2f}, {r[2]:.2f}]" for peer, r in row["ratios"].items())
+    how = f"{row['work']} {row['batch']}, " + (f"{row['threads']} threads" if row["threads"] else row["dtype"])
+    control, compiled = row["control"], ", compiled" * row["compiled"]
+    return (
+        f"{row['case']}: {how}{compiled}: {row['seconds'] * 1e3:.1f} ms, {row['share']:.0%} of the limit; {ratios}; "
+        f"control {control[0]:.2f} [{control[1]:.2f}, {control[2]:.2f}], {row['rounds']} rounds"
+    )
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What it ran on."""
+    if device.type == "cuda":
+        return {"device": torch.cuda.get_device_name(device), "python": platform.python_version()}
+    names = [row.split(":")[1].strip() for row in _lines("/proc/cpuinfo") if row.startswith("model name")]
+    name = names[0] if names else platform.processor() or platform.machine()
+    capability = torch.backends.cpu.get_cpu_capability()
+    return {"device": name, "cores": os.cpu_count(), "vectors": capability, "python": platform.python_version()}
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines() if Path(path).exists() else []
+
+
+def _limits(clock: Clock, threads: int) -> dict[str, dict[str, float]]:
+    """The machine's limits by sort of numbers, and on a CPU by threads."""
+    found = {}
+    for count in dict.fromkeys((threads, 1)) if clock.device.type == "cpu" else (None,):
+        if count:
+            torch.set_num_threads(count)
+        moved = copy_rate(clock)
+        for dtype in ("float32",) if count else ("float32", "bfloat16"):
+            key = f"{dtype}, {count} threads" if count else dtype
+            found[key] = {"operations": product_rate(clock, getattr(torch, dtype)), "bytes": moved}
+    torch.set_num_threads(threads)
+    return found
+
+
+def _commit() -> str:
+    asked = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(asked, capture_output=True, text=True).stdout.strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

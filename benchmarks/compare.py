@@ -1,0 +1,135 @@
+"""One case under one setting: equal first, then timed."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from attention_notes.probe import count_macs
+from benchmarks.cases import INFERENCE, TRAINING, Case
+from benchmarks.timing import Clock, Work, interleaved, interval, peak_memory, profiled, ratio
+
+OURS, AGAIN = "ours", "ours again"
+TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 5e-2}
+
+
+class Setting(NamedTuple):
+    """What is varied: the kind of work, inputs at once, threads (of a CPU), numbers, and whether it is compiled."""
+
+    work: str
+    batch: int
+    threads: int | None
+    dtype: str
+    compiled: bool = False
+
+
+def settings(case: Case, device: torch.device, threads: int) -> Iterator[Setting]:
+    """All settings of a case: a CPU on all threads and on one, CUDA in two sorts of numbers, eager and compiled."""
+    for work, batches in case.batches.items():
+        if device.type == "cpu":
+            yield from (Setting(work, batch, threads, "float32") for batch in batches)
+            if threads > 1:
+                yield Setting(work, batches[0], 1, "float32")
+            continue
+        for batch in (*batches, 64):
+            for dtype in ("float32", "bfloat16"):
+                yield from (Setting(work, batch, None, dtype, compiled) for compiled in (False, True))
+
+
+def compare(
+    name: str,
+    case: Case,
+    setting: Setting,
+    clock: Clock,
+    *,
+    limits: Mapping[str, float],
+    seconds: float,
+    rounds: int = 25,
+) -> dict[str, Any]:
+    """One row of the results.
+
+    Raises:
+        AssertionError: if a peer does not give our outputs, or, in training, our gradients.
+    """
+    dtype = getattr(torch, setting.dtype)
+    ours = case.model()
+    models = {OURS: ours, **{peer: build(ours) for peer, build in case.peers.items()}}
+    models = {peer: model.eval().to(clock.device) for peer, model in models.items()}
+    apart = {
+        peer: _apart(models[OURS], model, case.inputs(2, clock.device, torch.float32), setting.work)
+        for peer, model in models.items()
+    }
+    wrong = {peer: f"{value:.1e}" for peer, value in apart.items() if not value < TOLERANCES[torch.float32]}
+    assert not wrong, f"{name}: not the same model: {wrong}"
+    models[AGAIN] = copy.deepcopy(models[OURS])
+    x = case.inputs(setting.batch, clock.device, dtype)
+    works = {peer: work_of(model.to(dtype), x, setting) for peer, model in models.items()}
+    if setting.threads:
+        torch.set_num_threads(setting.threads)
+    samples = interleaved(works, clock, rounds=rounds, seconds=seconds)
+    held = {peer: peak_memory(work, clock.device) for peer, work in works.items() if peer != AGAIN}
+    took = interval(samples[OURS]).median
+    flops = 2 * setting.batch * _macs(case) * (3 if setting.work == TRAINING else 1)
+    rate = limits["bytes"] if case.moves else limits["operations"]
+    done = _least_bytes(models[OURS], x) if case.moves else flops
+    return {
+        "case": name,
+        "key": case.key,
+        **setting._asdict(),
+        "seconds": took,
+        "rounds": len(samples[OURS]),
+        "ratios": {peer: ratio(samples[peer], samples[OURS]) for peer in case.peers},
+        "control": ratio(samples[AGAIN], samples[OURS]),
+        "memory": held,
+        "share": done / took / rate,
+        "profile": profiled(works[OURS]) if clock.device.type == "cpu" else {},
+        "apart": max(apart.values()),
+    }
+
+
+def _apart(ours: nn.Module, theirs: nn.Module, x: Tensor, work: str) -> float:
+    """The largest difference of two outputs, and in training of two gradients of the inputs, relative to theirs."""
+    found = []
+    for model in (ours, theirs):
+        given = x.clone().requires_grad_(work == TRAINING)
+        with torch.set_grad_enabled(work == TRAINING):
+            out = model(given)
+        found.append((out, *(torch.autograd.grad(out.square().mean(), given) if work == TRAINING else ())))
+    (a, *slope_a), (b, *slope_b) = found
+    differences = [((a - b).abs() / b.abs().clamp(min=1)).max().item()]
+    # gradients have passed through twice as many sums, and are small beside their largest: ten times the tolerance
+    differences += [((a - b).abs().max() / b.abs().max()).item() / 10 for a, b in zip(slope_a, slope_b, strict=True)]
+    return max(differences)
+
+
+def work_of(model: nn.Module, x: Tensor, setting: Setting) -> Work:
+    """One call of a model, or one step of its training: forward, backward, and a step of plain gradient descent."""
+    if setting.compiled:
+        model.compile()
+    if setting.work == INFERENCE:
+
+        def infer() -> None:
+            with torch.inference_mode():
+                model(x)
+
+        return infer
+    optimiser = torch.optim.SGD(model.train().parameters(), lr=1e-9, foreach=True)
+
+    def train() -> None:
+        optimiser.zero_grad()
+        model(x).square().mean().backward()
+        optimiser.step()
+
+    return train
+
+
+def _macs(case: Case) -> int:
+    with torch.device("meta"):
+        return count_macs((case.counted or case.build)(), torch.empty(1, *case.shape))
+
+
+def _least_bytes(model: nn.Module, x: Tensor) -> int:
+    """Parameters and inputs read once, outputs written once."""
+    return sum(p.nbytes for p in model.parameters()) + 2 * x.nbytes

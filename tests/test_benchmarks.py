@@ -1,0 +1,237 @@
+"""The harness: the order of samples, ratios and intervals, memory, equality first, and the quick check."""
+
+import json
+import math
+import platform
+
+import pytest
+import torch
+
+from attention_notes.zoo.references import installed
+
+installed("torchvision")
+pytest.importorskip("timm")
+
+from benchmarks import __main__ as command  # noqa: E402
+from benchmarks import peers, timing  # noqa: E402
+from benchmarks.cases import CASES, INFERENCE, TRAINING, Case  # noqa: E402
+from benchmarks.compare import Setting, compare, settings  # noqa: E402
+from benchmarks.decoding import decode  # noqa: E402
+from benchmarks.growth import FORMS, exponent, grow  # noqa: E402
+from benchmarks.timing import Clock, interleaved, interval, peak_memory, ratio  # noqa: E402
+
+CPU = torch.device("cpu")
+LIMITS = {"operations": 1e11, "bytes": 1e10}
+
+
+@pytest.fixture
+def ticking(monkeypatch):
+    """A clock that only moves when a work says so."""
+    now = [0.0]
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
+    return now
+
+
+def test_a_round_goes_there_and_back_and_each_begins_with_another_work(ticking):
+    order = []
+
+    def work(name, seconds):
+        def run():
+            order.append(name)
+            ticking[0] += seconds
+
+        return run
+
+    works = {"a": work("a", 1.0), "b": work("b", 2.0), "c": work("c", 4.0)}
+    samples = interleaved(works, Clock(CPU), rounds=3)
+    assert "".join(order[6:]) == "abccba" + "bcaacb" + "cabbac"  # six calls before, to count repeats
+    assert samples == {"a": [1.0] * 3, "b": [2.0] * 3, "c": [4.0] * 3}
+    assert ratio(samples["c"], samples["a"]) == (4.0, 4.0, 4.0)
+
+
+def test_what_drifts_falls_on_all_alike(ticking):
+    speed = [1.0]
+
+    def work():
+        ticking[0] += speed[0]
+        speed[0] *= 1.01
+
+    samples = interleaved({"a": work, "b": work}, Clock(CPU), rounds=8)
+    assert abs(ratio(samples["b"], samples["a"]).median - 1) < 2e-4  # there alone it would be 1e-2
+
+
+def test_it_ends_with_the_time_but_not_before_the_fourth_round(ticking):
+    def work():
+        ticking[0] += 1.0
+
+    assert len(interleaved({"a": work}, Clock(CPU), rounds=50, seconds=0)["a"]) == 4
+    assert len(interleaved({"a": work}, Clock(CPU), rounds=50, seconds=20)["a"]) == 10
+
+
+def test_a_quick_work_is_repeated_until_a_sample_lasts(ticking):
+    def work():
+        ticking[0] += 0.003
+
+    assert Clock(CPU, least=0.02).repeats(work) == 7
+
+
+def test_an_interval_holds_the_true_median_about_as_often_as_it_says():
+    drawn = torch.Generator().manual_seed(0)
+    held = [interval(torch.randn(15, generator=drawn).tolist()) for _ in range(300)]
+    assert 0.88 < sum(low < 0 < high for _, low, high in held) / 300 <= 1.0
+    assert interval([3.0] * 5) == (3.0, 3.0, 3.0)
+
+
+def test_peak_memory_is_what_is_held_at_once_and_not_what_was_asked_for_in_total():
+    def one_after_the_other():
+        for _ in range(5):
+            torch.empty(1000, 1000)
+
+    def at_once():
+        return [torch.empty(1000, 1000) for _ in range(5)]
+
+    assert 4e6 <= peak_memory(one_after_the_other, CPU) < 5e6
+    assert 20e6 <= peak_memory(at_once, CPU) < 21e6
+
+
+class _Event:
+    """Stands in for CUDA's: time is what the works say it is."""
+
+    now = 0.0
+
+    def __init__(self, enable_timing):
+        self.at = math.nan
+
+    def record(self):
+        self.at = _Event.now
+
+    def synchronize(self):
+        pass
+
+    def elapsed_time(self, other):
+        return 1000 * (other.at - self.at)
+
+
+def test_on_cuda_time_lies_between_events_and_the_cache_is_flushed_before(monkeypatch):
+    flushed = []
+    monkeypatch.setattr(torch.cuda, "Event", _Event)
+    clock = Clock(CPU)
+    clock.events, clock.flushed = True, type("Flushed", (), {"zero_": lambda self: flushed.append(1)})()
+
+    def work():
+        _Event.now += 0.25
+
+    assert clock.once(work, 3) == pytest.approx(0.25)
+    assert flushed == [1]
+    samples = interleaved({"a": work, "b": work}, clock, rounds=2)
+    assert samples["a"] == pytest.approx([0.25, 0.25])
+
+
+def test_settings_name_threads_on_a_cpu_and_numbers_and_compilation_on_cuda():
+    case = CASES["Swin-T"]
+    assert set(settings(case, CPU, 2)) >= {
+        Setting(INFERENCE, 8, 2, "float32"),
+        Setting(INFERENCE, 1, 1, "float32"),
+        Setting(TRAINING, 8, 2, "float32"),
+    }
+    cuda = set(settings(case, torch.device("cuda"), 2))
+    assert {(s.dtype, s.compiled) for s in cuda} == {(d, c) for d in ("float32", "bfloat16") for c in (False, True)}
+    assert all(s.threads is None for s in cuda)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if "block" in name or "dot" in name])
+@pytest.mark.parametrize("work", [INFERENCE, TRAINING])
+def test_a_block_is_compared_with_its_peers(name, work):
+    case = CASES[name]
+    small = Case(case.key, case.build, case.peers, shape=(256, 6, 5), moves=case.moves)
+    row = compare(name, small, Setting(work, 1, 1, "float32"), Clock(CPU), limits=LIMITS, seconds=0, rounds=2)
+    assert row["ratios"].keys() == case.peers.keys()
+    assert row["rounds"] == 2
+    assert row["share"] > 0
+    assert 0 <= row["apart"] < 1e-5
+    assert all(value > 0 for value in row["memory"].values())
+    json.dumps(row)
+
+
+def test_a_peer_that_is_another_model_is_refused_before_anything_is_timed():
+    class Other(peers.LiteralDNL):
+        def forward(self, x):
+            return super().forward(x) * (1 + 1e-4)
+
+    case = CASES["DNL block"]
+    wrong = Case("dnl", case.build, {"other": Other}, shape=(256, 6, 5))
+    with pytest.raises(AssertionError, match="not the same model"):
+        compare("DNL", wrong, Setting(INFERENCE, 1, 1, "float32"), Clock(CPU), limits=LIMITS, seconds=0)
+
+
+def test_decoding_writes_the_same_tokens_as_transformers_and_as_pytorchs_layers_without_a_cache():
+    row = decode(Clock(CPU), batch=1, seconds=0, layers=1, rounds=1)
+    assert row["ratios"].keys() == {"transformers", "nn.Transformer, no cache"}
+    assert row["tokens a second"] > 0
+
+
+def test_an_exponent_is_that_of_the_power():
+    assert exponent([2, 4, 16], [3 * n**1.5 for n in (2, 4, 16)]) == pytest.approx(1.5)
+
+
+def test_memory_grows_as_the_chapters_say():
+    rows = {row["form"]: row for row in grow(Clock(CPU), memory=2**30, seconds=9, sides=(42, 56, 70), samples=1)}
+    assert rows.keys() == FORMS.keys()
+    for row in rows.values():
+        assert abs(row["memory"] - row["claimed"]["memory"]) < 0.25, row
+
+
+def test_a_form_that_does_not_fit_stops_where_it_would_not():
+    rows = {row["form"]: row["tokens"] for row in grow(Clock(CPU), memory=2**20, seconds=9, sides=(7, 14, 28))}
+    assert rows["every pair, weights held"] == [49, 196]
+    assert rows["every pair, fused kernel"] == [49, 196, 784]
+
+
+@pytest.fixture
+def recorded(tmp_path, monkeypatch):
+    case = CASES["DNL block"]
+    small = Case("dnl", case.build, case.peers, shape=(256, 6, 5), quick=1)
+    monkeypatch.setitem(command.CASES, "DNL block", small)
+    monkeypatch.setattr(command, "in_its_own_process", lambda work, *arguments: work(*arguments))
+    row = {"case": "DNL block", **Setting(INFERENCE, 1, torch.get_num_threads(), "float32")._asdict()}
+
+    def with_ratio(value):
+        path = tmp_path / "cpu.json"
+        rows = [{**row, "ratios": {"the equations": [value] * 3}, "control": [1.0, 0.9, 1.1]}]
+        path.write_text(json.dumps({"rows": rows}))
+        return ["--quick", "--device", "cpu", "--seconds", "0", "--only", "DNL block", "--results", str(path)]
+
+    return with_ratio
+
+
+def test_the_quick_check_fails_when_a_ratio_fell_and_passes_when_it_did_not(recorded, capsys):
+    assert command.main(recorded(50.0)) == 1
+    assert "slower than recorded: DNL block" in capsys.readouterr().out
+    assert command.main(recorded(0.01)) == 0
+    assert "✓ DNL block" in capsys.readouterr().out
+
+
+def test_a_row_can_be_had_from_a_process_of_its_own():
+    assert command.in_its_own_process(platform.python_version) == platform.python_version()
+
+
+def test_without_a_record_the_quick_check_says_so(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        command.main(["--quick", "--device", "cpu", "--results", str(tmp_path / "cpu.json")])
+    assert "nothing is recorded in" in capsys.readouterr().err
+
+
+def test_everything_is_written_at_once_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "results" / "cpu.json"
+    monkeypatch.setattr(command, "measure", lambda *args, **options: {"rows": []})
+    assert command.main(["--device", "cpu", "--results", str(path)]) == 0
+    assert json.loads(path.read_text()) == {"rows": []}
+
+    def fails(*args, **options):
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(command, "measure", fails)
+    with pytest.raises(RuntimeError):
+        command.main(["--device", "cpu", "--results", str(path)])
+    assert json.loads(path.read_text()) == {"rows": []}
+    assert [p.name for p in path.parent.iterdir()] == ["cpu.json"]
