@@ -34,7 +34,7 @@ notebooks: $(VENV)/ready
 	$(SAY) "Notebooks, executed again and compared output by output"
 	@$(PARALLEL) --dist loadscope --nbval book
 
-bench: $(VENV)/ready  ## time the models beside their peers, for an hour; QUICK=1: has anything become slower?
+bench: $(VENV)/ready  ## time the models beside their peers, which takes long; QUICK=1: has anything become slower?
 	@$(BIN)/python -W ignore -m benchmarks $(if $(QUICK),--quick)
 
 serve: $(VENV)/ready  ## show the site and rebuild it on change

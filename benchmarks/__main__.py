@@ -7,11 +7,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from importlib.metadata import version
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +15,7 @@ import torch
 
 from attention_notes.zoo.references import installed
 from benchmarks.cases import CASES, INFERENCE
-from benchmarks.compare import Setting, compare, settings
+from benchmarks.compare import Setting, in_its_own_process, settings, timed
 from benchmarks.decoding import decode
 from benchmarks.growth import grow
 from benchmarks.limits import copy_rate, product_rate
@@ -97,12 +93,9 @@ def quick(clock: Clock, recorded: dict[str, Any], names: list[str], *, seconds: 
             print(f"{name}: nothing recorded for {setting}")
             continue
         best = min(before["ratios"], key=lambda peer: before["ratios"][peer][0])
-        case = CASES[name]
-        now = compare(
-            name, replace(case, peers={best: case.peers[best]}), setting, clock, limits=limits, seconds=seconds
-        )
+        now = in_its_own_process(timed, name, best, setting, limits, seconds)
         wide = max(spread(before["control"]), spread(now["control"]))
-        was, is_ = before["ratios"][best][0], now["ratios"][best].median
+        was, is_ = before["ratios"][best][0], now["ratios"][best][0]
         held = is_ >= was - wide
         print(
             f"{'✓' if held else '✗'} {name}: {best} takes {is_:.2f} times as long, was {was:.2f} ± {wide:.2f}",
@@ -112,26 +105,6 @@ def quick(clock: Clock, recorded: dict[str, Any], names: list[str], *, seconds: 
     if fell:
         print(f"slower than recorded: {', '.join(fell)}")
     return int(bool(fell))
-
-
-def timed(name: str, peer: str | None, setting: Setting, limits: Mapping[str, float], seconds: float) -> dict[str, Any]:
-    """One row of the results: a case with all its peers, or with one."""
-    installed("torchvision")
-    case = CASES[name]
-    if peer:
-        case = replace(case, peers={peer: case.peers[peer]})
-    clock = Clock(torch.device("cpu" if setting.threads else "cuda"))
-    return compare(name, case, setting, clock, limits=limits, seconds=seconds)
-
-
-def in_its_own_process(work: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    """What a work gives in a process of its own.
-
-    What ran before would leave free memory behind, and large tensors would be had from it instead of from the system,
-    which has to clear every page of them: for models that hold much at once as much as half of their time.
-    """
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(work, *arguments).result()
 
 
 def spread(control: tuple[float, float, float]) -> float:

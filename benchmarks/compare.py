@@ -1,18 +1,22 @@
 """One case under one setting: equal first, then timed."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from attention_notes.probe import count_macs
-from benchmarks.cases import INFERENCE, TRAINING, Case
+from attention_notes.zoo.references import installed
+from benchmarks.cases import CASES, INFERENCE, TRAINING, Case
 from benchmarks.timing import Clock, Work, interleaved, interval, peak_memory, profiled, ratio
 
 OURS, AGAIN = "ours", "ours again"
-TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 5e-2}
+TOLERANCE = 1e-5  # of float32, in which all models are compared, whatever they are timed in
 
 
 class Setting(NamedTuple):
@@ -61,7 +65,7 @@ def compare(
         peer: _apart(models[OURS], model, case.inputs(2, clock.device, torch.float32), setting.work)
         for peer, model in models.items()
     }
-    wrong = {peer: f"{value:.1e}" for peer, value in apart.items() if not value < TOLERANCES[torch.float32]}
+    wrong = {peer: f"{value:.1e}" for peer, value in apart.items() if not value < TOLERANCE}
     assert not wrong, f"{name}: not the same model: {wrong}"
     models[AGAIN] = copy.deepcopy(models[OURS])
     x = case.inputs(setting.batch, clock.device, dtype)
@@ -87,6 +91,26 @@ def compare(
         "profile": profiled(works[OURS]) if clock.device.type == "cpu" else {},
         "apart": max(apart.values()),
     }
+
+
+def timed(name: str, peer: str | None, setting: Setting, limits: Mapping[str, float], seconds: float) -> dict[str, Any]:
+    """One row of the results: a case with all its peers, or with one."""
+    installed("torchvision")
+    case = CASES[name]
+    if peer:
+        case = replace(case, peers={peer: case.peers[peer]})
+    clock = Clock(torch.device("cpu" if setting.threads else "cuda"))
+    return compare(name, case, setting, clock, limits=limits, seconds=seconds)
+
+
+def in_its_own_process(work: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    """What a work gives in a process of its own.
+
+    What ran before would leave free memory behind, and large tensors would be had from it instead of from the system,
+    which has to clear every page of them: for models that hold much at once as much as half of their time.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(work, *arguments).result()
 
 
 def _apart(ours: nn.Module, theirs: nn.Module, x: Tensor, work: str) -> float:

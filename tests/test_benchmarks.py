@@ -3,23 +3,24 @@
 import json
 import math
 import platform
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from attention_notes.zoo.references import installed
+from benchmarks import __main__ as command
+from benchmarks import compare as comparing
+from benchmarks import peers, timing
+from benchmarks.cases import CASES, INFERENCE, TRAINING, Case
+from benchmarks.compare import Setting, compare, settings
+from benchmarks.decoding import decode
+from benchmarks.growth import FORMS, exponent, grow
+from benchmarks.timing import Clock, interleaved, interval, peak_memory, ratio
 
 installed("torchvision")
-pytest.importorskip("timm")
-
-from benchmarks import __main__ as command  # noqa: E402
-from benchmarks import peers, timing  # noqa: E402
-from benchmarks.cases import CASES, INFERENCE, TRAINING, Case  # noqa: E402
-from benchmarks.compare import Setting, compare, settings  # noqa: E402
-from benchmarks.decoding import decode  # noqa: E402
-from benchmarks.growth import FORMS, exponent, grow  # noqa: E402
-from benchmarks.timing import Clock, interleaved, interval, peak_memory, ratio  # noqa: E402
-
 CPU = torch.device("cpu")
 LIMITS = {"operations": 1e11, "bytes": 1e10}
 
@@ -193,6 +194,7 @@ def recorded(tmp_path, monkeypatch):
     small = Case("dnl", case.build, case.peers, shape=(256, 6, 5), quick=1)
     monkeypatch.setitem(command.CASES, "DNL block", small)
     monkeypatch.setattr(command, "in_its_own_process", lambda work, *arguments: work(*arguments))
+    monkeypatch.setattr(comparing, "compare", lambda *args, **options: compare(*args, **options, rounds=2))
     row = {"case": "DNL block", **Setting(INFERENCE, 1, torch.get_num_threads(), "float32")._asdict()}
 
     def with_ratio(value):
@@ -212,7 +214,22 @@ def test_the_quick_check_fails_when_a_ratio_fell_and_passes_when_it_did_not(reco
 
 
 def test_a_row_can_be_had_from_a_process_of_its_own():
-    assert command.in_its_own_process(platform.python_version) == platform.python_version()
+    assert comparing.in_its_own_process(platform.python_version) == platform.python_version()
+
+
+def test_from_a_shell_every_row_has_a_process_of_its_own(tmp_path):
+    row = {"case": "Non-local, dot product", **Setting(INFERENCE, 2, torch.get_num_threads(), "float32")._asdict()}
+    rows = [{**row, "ratios": {"mmcv": [0.01] * 3}, "control": [1.0] * 3}]
+    (tmp_path / "cpu.json").write_text(json.dumps({"rows": rows}))
+    asked = ["--quick", "--device", "cpu", "--seconds", "0", "--only", row["case"]]
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "benchmarks", *asked, "--results", str(tmp_path / "cpu.json")],
+        capture_output=True,
+        text=True,
+        cwd=Path(command.__file__).parent.parent,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "✓ Non-local, dot product: mmcv takes" in run.stdout
 
 
 def test_without_a_record_the_quick_check_says_so(tmp_path, capsys):

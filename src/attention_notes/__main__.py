@@ -133,7 +133,9 @@ def _verify_weights(*, pin: Path | None) -> int:
         print("✗" if wrong else "✓", checkpoint.repo, *wrong, new)
         listed = pinned(listed, checkpoint.repo, found) if new else listed
     if pin is not None:
-        pin.write_text(listed, encoding="utf-8")
+        part = pin.with_suffix(".part")
+        part.write_text(listed, encoding="utf-8")
+        part.replace(pin)
     print(f"{len(checkpoints())} published weights, {off} off")
     return int(off > 0)
 

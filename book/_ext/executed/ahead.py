@@ -11,14 +11,14 @@ from pathlib import Path
 
 import nbformat
 from jupyter_cache import get_cache
-from jupyter_cache.base import CacheBundleIn
+from jupyter_cache.base import CacheBundleIn, JupyterCacheAbstract
 from jupyter_cache.executors.utils import ExecutionResult, single_nb_execution
 from myst_nb.core.read import create_nb_reader
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 
 logger = logging.getLogger(__name__)
-_AT_ONCE = min(os.cpu_count() or 1, 4)  # each has a kernel of its own, on one thread
+_AT_ONCE = min(os.cpu_count() or 1, 4)  # each has a kernel of its own, and holds a model or two
 
 
 def execute_ahead(env: BuildEnvironment, sources: Iterable[tuple[Path, str]]) -> None:
@@ -52,9 +52,9 @@ def _notebooks(
             yield path, reader.read(text)
 
 
-def _has(cache: object, notebook: nbformat.NotebookNode) -> bool:
+def _has(cache: JupyterCacheAbstract, notebook: nbformat.NotebookNode) -> bool:
     try:
-        cache.match_cache_notebook(notebook)  # type: ignore[attr-defined]
+        cache.match_cache_notebook(notebook)
     except KeyError:
         return False
     return True
