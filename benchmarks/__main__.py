@@ -13,15 +13,15 @@ from typing import Any
 
 import torch
 
-from attention_notes.zoo.references import installed
+from attention_notes import speed
 from benchmarks.cases import CASES, INFERENCE
 from benchmarks.compare import Setting, in_its_own_process, settings, timed
 from benchmarks.decoding import decode
-from benchmarks.growth import grow
+from benchmarks.growth import FORMS, grow
 from benchmarks.limits import copy_rate, product_rate
 from benchmarks.timing import Clock
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(speed.__file__).parent
 LIBRARIES = ("torch", "timm", "torchvision", "transformers", "vit-pytorch", "mmcv-lite")
 
 
@@ -33,10 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--only", nargs="*", default=list(CASES), choices=list(CASES), metavar="CASE", help="; ".join(CASES)
     )
-    parser.add_argument("--seconds", type=float, default=15, help="for each setting, once it has had four rounds")
-    parser.add_argument("--results", type=Path, help="file of the results; results/DEVICE.json when not given")
+    parser.add_argument("--seconds", type=float, default=10, help="for each setting, once it has had four rounds")
+    parser.add_argument("--results", type=Path, help="file of the results; that of the page when not given")
     options = parser.parse_args(arguments)
-    installed("torchvision")
     torch.set_float32_matmul_precision("highest")
     clock = Clock(torch.device(options.device))
     path = options.results or RESULTS / f"{clock.device.type}.json"
@@ -61,10 +60,10 @@ def measure(clock: Clock, names: list[str], *, seconds: float) -> dict[str, Any]
     for name in names:
         for setting in settings(CASES[name], clock.device, threads):
             of = limits[f"{setting.dtype}, {setting.threads} threads" if setting.threads else setting.dtype]
-            rows.append(in_its_own_process(timed, name, None, setting, of, seconds))
+            rows.append(in_its_own_process(timed, name, None, setting, of, seconds, keeping=setting.kept))
             print(line(rows[-1]), flush=True)
-    decoding = [decode(clock, batch=batch, seconds=seconds) for batch in (1, 8)]
-    growth = list(grow(clock, memory=6 * 2**30, seconds=4))
+    decoding = [in_its_own_process(decode, clock.device, batch=batch, seconds=seconds) for batch in (1, 8)]
+    growth = [in_its_own_process(grow, form, clock.device) for form in FORMS]
     return {
         "machine": machine(clock.device),
         "versions": {library: version(library) for library in LIBRARIES},
@@ -81,7 +80,8 @@ def measure(clock: Clock, names: list[str], *, seconds: float) -> dict[str, Any]
 
 def quick(clock: Clock, recorded: dict[str, Any], names: list[str], *, seconds: float) -> int:
     """Whether the ratio to the best peer is still what it was, within what the controls of both runs spread."""
-    threads, fell = torch.get_num_threads(), []
+    threads, compared = torch.get_num_threads(), 0
+    fell: list[str] = []
     limits = {"operations": 1.0, "bytes": 1.0}
     for name in names:
         dtype = "float32" if clock.device.type == "cpu" else "bfloat16"
@@ -101,10 +101,10 @@ def quick(clock: Clock, recorded: dict[str, Any], names: list[str], *, seconds: 
             f"{'✓' if held else '✗'} {name}: {best} takes {is_:.2f} times as long, was {was:.2f} ± {wide:.2f}",
             flush=True,
         )
-        fell += [] if held else [name]
+        fell, compared = fell + [name] * (not held), compared + 1
     if fell:
         print(f"slower than recorded: {', '.join(fell)}")
-    return int(bool(fell))
+    return int(bool(fell) or not compared)
 
 
 def spread(control: tuple[float, float, float]) -> float:
@@ -116,10 +116,11 @@ def line(row: dict[str, Any]) -> str:
     """A row as it is printed while the run goes on."""
     ratios = ", ".join(f"{peer} {r[0]:.2f} [{r[1]:.2f}, {r[2]:.2f}]" for peer, r in row["ratios"].items())
     how = f"{row['work']} {row['batch']}, " + (f"{row['threads']} threads" if row["threads"] else row["dtype"])
-    control, compiled = row["control"], ", compiled" * row["compiled"]
+    control, compiled = row["control"], ", compiled" * row["compiled"] + ", memory kept" * row["kept"]
+    whole = f"; all at once {row['whole'][0]:.2f}" if row["whole"] else ""
     return (
         f"{row['case']}: {how}{compiled}: {row['seconds'] * 1e3:.1f} ms, {row['share']:.0%} of the limit; {ratios}; "
-        f"control {control[0]:.2f} [{control[1]:.2f}, {control[2]:.2f}], {row['rounds']} rounds"
+        f"control {control[0]:.2f} [{control[1]:.2f}, {control[2]:.2f}]{whole}; {row['rounds']} rounds"
     )
 
 

@@ -35,6 +35,7 @@ class Case:
             first of them.
         quick: the batch of the quick check.
         moves: whether memory and not arithmetic is its limit.
+        pieces: whether some of its layers take some rows at a time.
         counted: makes the model whose multiply-accumulates are the work, where ours does more for its kernel's sake.
     """
 
@@ -46,6 +47,7 @@ class Case:
     batches: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: {INFERENCE: (1, 8, 16), TRAINING: (1, 8)})
     quick: int = 8
     moves: bool = False
+    pieces: bool = True
     counted: Callable[[], nn.Module] | None = None
 
     def model(self) -> nn.Module:
@@ -76,7 +78,7 @@ _PVT_V2: dict[str, Any] = {
 }
 _FEW = {INFERENCE: (1, 8), TRAINING: (1,)}  # a model that is four times as large as the others
 _BLOCK: dict[str, Any] = {"shape": (256, 64, 64), "batches": {INFERENCE: (1, 2), TRAINING: (1, 2)}, "quick": 2}
-_BLOCK |= {"goals": {INFERENCE: 2.0, TRAINING: 1.5}}
+_BLOCK |= {"goals": {INFERENCE: 2.0, TRAINING: 1.5}, "pieces": False}
 CASES = {
     "ViT-B/16": Case(
         "vit",

@@ -1,32 +1,40 @@
 """One case under one setting: equal first, then timed."""
 
 import copy
+import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 
+from attention_notes.layers import mlp, pieces
 from attention_notes.probe import count_macs
-from attention_notes.zoo.references import installed
 from benchmarks.cases import CASES, INFERENCE, TRAINING, Case
 from benchmarks.timing import Clock, Work, interleaved, interval, peak_memory, profiled, ratio
 
-OURS, AGAIN = "ours", "ours again"
+OURS, AGAIN, WHOLE = "ours", "ours again", "ours, all rows at once"
+KEEPING = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=68719476736"  # nothing freed goes back to the system
 TOLERANCE = 1e-5  # of float32, in which all models are compared, whatever they are timed in
 
 
 class Setting(NamedTuple):
-    """What is varied: the kind of work, inputs at once, threads (of a CPU), numbers, and whether it is compiled."""
+    """What is varied: the kind of work, inputs at once, threads (of a CPU), numbers, and whether it is compiled.
+
+    ``kept`` (on a CPU): whether the C library keeps the memory of freed tensors for the next ones, as it does in a
+    process that has freed much, or gives large ones back to the system, as it does in a fresh one.
+    """
 
     work: str
     batch: int
     threads: int | None
     dtype: str
     compiled: bool = False
+    kept: bool = False
 
 
 def settings(case: Case, device: torch.device, threads: int) -> Iterator[Setting]:
@@ -36,6 +44,8 @@ def settings(case: Case, device: torch.device, threads: int) -> Iterator[Setting
             yield from (Setting(work, batch, threads, "float32") for batch in batches)
             if threads > 1:
                 yield Setting(work, batches[0], 1, "float32")
+            if work == INFERENCE:
+                yield Setting(work, case.quick, threads, "float32", kept=True)
             continue
         for batch in (*batches, 64):
             for dtype in ("float32", "bfloat16"):
@@ -70,6 +80,8 @@ def compare(
     models[AGAIN] = copy.deepcopy(models[OURS])
     x = case.inputs(setting.batch, clock.device, dtype)
     works = {peer: work_of(model.to(dtype), x, setting) for peer, model in models.items()}
+    if clock.device.type == "cpu" and case.pieces:
+        works[WHOLE] = at_once(works[OURS])
     if setting.threads:
         torch.set_num_threads(setting.threads)
     samples = interleaved(works, clock, rounds=rounds, seconds=seconds)
@@ -86,6 +98,7 @@ def compare(
         "rounds": len(samples[OURS]),
         "ratios": {peer: ratio(samples[peer], samples[OURS]) for peer in case.peers},
         "control": ratio(samples[AGAIN], samples[OURS]),
+        "whole": ratio(samples[WHOLE], samples[OURS]) if WHOLE in works else None,
         "memory": held,
         "share": done / took / rate,
         "profile": profiled(works[OURS]) if clock.device.type == "cpu" else {},
@@ -94,23 +107,38 @@ def compare(
 
 
 def timed(name: str, peer: str | None, setting: Setting, limits: Mapping[str, float], seconds: float) -> dict[str, Any]:
-    """One row of the results: a case with all its peers, or with one."""
-    installed("torchvision")
+    """One row of the results: a case with all its peers, or with one and nothing else."""
     case = CASES[name]
     if peer:
-        case = replace(case, peers={peer: case.peers[peer]})
+        case = replace(case, peers={peer: case.peers[peer]}, pieces=False)
     clock = Clock(torch.device("cpu" if setting.threads else "cuda"))
     return compare(name, case, setting, clock, limits=limits, seconds=seconds)
 
 
-def in_its_own_process(work: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    """What a work gives in a process of its own.
+def in_its_own_process(
+    work: Callable[..., dict[str, Any]], *arguments: Any, keeping: bool = False, **named: Any
+) -> dict[str, Any]:
+    """What a work gives in a process of its own, whose C library is ``keeping`` the memory of freed tensors or not.
 
     What ran before would leave free memory behind, and large tensors would be had from it instead of from the system,
     which has to clear every page of them: for models that hold much at once as much as half of their time.
     """
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(work, *arguments).result()
+    told = {"GLIBC_TUNABLES": KEEPING} if keeping else {}
+    with patch.dict(os.environ, told), ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(work, *arguments, **named).result()
+
+
+def at_once(run: Work) -> Work:
+    """The same work of ours, every layer for all rows at once."""
+
+    def whole(work: Callable[[Tensor], Tensor], x: Tensor, **_: int) -> Tensor:
+        return work(x)
+
+    def runs() -> None:
+        with patch.object(pieces, "in_pieces", whole), patch.object(mlp, "in_pieces", whole):
+            run()
+
+    return runs
 
 
 def _apart(ours: nn.Module, theirs: nn.Module, x: Tensor, work: str) -> float:

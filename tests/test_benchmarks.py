@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import platform
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from attention_notes.zoo.references import installed
+from attention_notes.layers.mlp import MLP
 from benchmarks import __main__ as command
 from benchmarks import compare as comparing
 from benchmarks import peers, timing
@@ -20,9 +21,16 @@ from benchmarks.decoding import decode
 from benchmarks.growth import FORMS, exponent, grow
 from benchmarks.timing import Clock, interleaved, interval, peak_memory, ratio
 
-installed("torchvision")
 CPU = torch.device("cpu")
 LIMITS = {"operations": 1e11, "bytes": 1e10}
+
+
+@pytest.fixture(autouse=True)
+def threads_as_before():
+    """A comparison sets how many there are."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -134,6 +142,7 @@ def test_settings_name_threads_on_a_cpu_and_numbers_and_compilation_on_cuda():
         Setting(INFERENCE, 8, 2, "float32"),
         Setting(INFERENCE, 1, 1, "float32"),
         Setting(TRAINING, 8, 2, "float32"),
+        Setting(INFERENCE, 8, 2, "float32", kept=True),
     }
     cuda = set(settings(case, torch.device("cuda"), 2))
     assert {(s.dtype, s.compiled) for s in cuda} == {(d, c) for d in ("float32", "bfloat16") for c in (False, True)}
@@ -144,7 +153,7 @@ def test_settings_name_threads_on_a_cpu_and_numbers_and_compilation_on_cuda():
 @pytest.mark.parametrize("work", [INFERENCE, TRAINING])
 def test_a_block_is_compared_with_its_peers(name, work):
     case = CASES[name]
-    small = Case(case.key, case.build, case.peers, shape=(256, 6, 5), moves=case.moves)
+    small = Case(case.key, case.build, case.peers, shape=(256, 6, 5), moves=case.moves, pieces=case.pieces)
     row = compare(name, small, Setting(work, 1, 1, "float32"), Clock(CPU), limits=LIMITS, seconds=0, rounds=2)
     assert row["ratios"].keys() == case.peers.keys()
     assert row["rounds"] == 2
@@ -166,7 +175,7 @@ def test_a_peer_that_is_another_model_is_refused_before_anything_is_timed():
 
 
 def test_decoding_writes_the_same_tokens_as_transformers_and_as_pytorchs_layers_without_a_cache():
-    row = decode(Clock(CPU), batch=1, seconds=0, layers=1, rounds=1)
+    row = decode(CPU, batch=1, seconds=0, layers=1, rounds=1)
     assert row["ratios"].keys() == {"transformers", "nn.Transformer, no cache"}
     assert row["tokens a second"] > 0
 
@@ -176,16 +185,15 @@ def test_an_exponent_is_that_of_the_power():
 
 
 def test_memory_grows_as_the_chapters_say():
-    rows = {row["form"]: row for row in grow(Clock(CPU), memory=2**30, seconds=9, sides=(42, 56, 70), samples=1)}
-    assert rows.keys() == FORMS.keys()
-    for row in rows.values():
+    for form in FORMS:
+        row = grow(form, CPU, memory=2**30, seconds=9, sides=(42, 56, 70), samples=1)
         assert abs(row["memory"] - row["claimed"]["memory"]) < 0.25, row
 
 
 def test_a_form_that_does_not_fit_stops_where_it_would_not():
-    rows = {row["form"]: row["tokens"] for row in grow(Clock(CPU), memory=2**20, seconds=9, sides=(7, 14, 28))}
-    assert rows["every pair, weights held"] == [49, 196]
-    assert rows["every pair, fused kernel"] == [49, 196, 784]
+    small = {"memory": 2**20, "sides": (7, 14, 28)}
+    assert grow("every pair, weights held", CPU, **small)["tokens"] == [49, 196]
+    assert grow("every pair, fused kernel", CPU, **small)["tokens"] == [49, 196, 784]
 
 
 @pytest.fixture
@@ -193,7 +201,7 @@ def recorded(tmp_path, monkeypatch):
     case = CASES["DNL block"]
     small = Case("dnl", case.build, case.peers, shape=(256, 6, 5), quick=1)
     monkeypatch.setitem(command.CASES, "DNL block", small)
-    monkeypatch.setattr(command, "in_its_own_process", lambda work, *arguments: work(*arguments))
+    monkeypatch.setattr(command, "in_its_own_process", lambda work, *arguments, **_: work(*arguments))
     monkeypatch.setattr(comparing, "compare", lambda *args, **options: compare(*args, **options, rounds=2))
     row = {"case": "DNL block", **Setting(INFERENCE, 1, torch.get_num_threads(), "float32")._asdict()}
 
@@ -217,6 +225,20 @@ def test_a_row_can_be_had_from_a_process_of_its_own():
     assert comparing.in_its_own_process(platform.python_version) == platform.python_version()
 
 
+def test_a_process_can_be_told_to_keep_what_is_freed_and_this_one_is_not():
+    assert comparing.in_its_own_process(os.getenv, "GLIBC_TUNABLES", keeping=True) == comparing.KEEPING
+    assert os.getenv("GLIBC_TUNABLES") != comparing.KEEPING
+
+
+def test_all_at_once_no_layer_sees_a_piece():
+    layer, rows = MLP(8, hidden=2**10), []
+    layer.expand.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
+    run = comparing.work_of(layer, torch.randn(2, 1500, 8), Setting(INFERENCE, 2, 1, "float32"))
+    run()
+    comparing.at_once(run)()
+    assert rows == [1024, 1024, 952, 3000]
+
+
 def test_from_a_shell_every_row_has_a_process_of_its_own(tmp_path):
     row = {"case": "Non-local, dot product", **Setting(INFERENCE, 2, torch.get_num_threads(), "float32")._asdict()}
     rows = [{**row, "ratios": {"mmcv": [0.01] * 3}, "control": [1.0] * 3}]
@@ -230,6 +252,13 @@ def test_from_a_shell_every_row_has_a_process_of_its_own(tmp_path):
     )
     assert run.returncode == 0, run.stderr
     assert "✓ Non-local, dot product: mmcv takes" in run.stdout
+
+
+def test_the_quick_check_does_not_pass_when_nothing_could_be_compared(recorded, capsys):
+    arguments = recorded(0.01)
+    torch.set_num_threads(torch.get_num_threads() + 1)
+    assert command.main(arguments) == 1
+    assert "nothing recorded for" in capsys.readouterr().out
 
 
 def test_without_a_record_the_quick_check_says_so(tmp_path, capsys):

@@ -243,6 +243,18 @@ FAULTS = {
         "kernel=stride)",
         "papers/test_pvt.py",
     ),
+    "pieces are put together in another order": Fault(
+        "layers/pieces.py",
+        "torch.cat(found)",
+        "torch.cat(found[::-1])",
+        "layers/test_pieces.py",
+    ),
+    "what is recorded of a later piece is recorded as another attention": Fault(
+        "probe.py",
+        "if pieces.done.get():",
+        "if not pieces:",
+        "layers/test_pieces.py",
+    ),
     "maps for dense tasks come before the last norm": Fault(
         "papers/pvt.py",
         "rearrange(self.norm(self.blocks(self.embed(x)))",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+from attention_notes.layers import pieces
 from attention_notes.layers.attention import attention_weights
 
 
@@ -45,7 +46,12 @@ def record_attention(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     def recorded(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if inside:
             with torch.no_grad():
-                maps[_unused(inside[-1], maps)] = _weights(query, key, *args, **kwargs)
+                weights = _weights(query, key, *args, **kwargs)
+            if pieces.done.get():  # the next rows of what this module attended to last
+                name = next(name for name in reversed(maps) if name.partition("#")[0] == inside[-1])
+                maps[name] = torch.cat([maps[name], weights])
+            else:
+                maps[_unused(inside[-1], maps)] = weights
         return fused(query, key, value, *args, **kwargs)
 
     for name, module in model.named_modules():

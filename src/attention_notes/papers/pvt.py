@@ -18,7 +18,6 @@ Departures:
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
 from typing import Any, cast
 
 import torch
@@ -31,6 +30,7 @@ from attention_notes.layers.attention import MultiHeadAttention
 from attention_notes.layers.drop_path import DropPath, depth_rates
 from attention_notes.layers.images import Size, pair
 from attention_notes.layers.mlp import MLP
+from attention_notes.layers.pieces import Piecewise
 from attention_notes.pretrained import pretrainable
 
 _norm = partial(nn.LayerNorm, eps=1e-6)  # the authors' epsilon, but for the norms right after a convolution
@@ -247,7 +247,7 @@ class Stage(nn.Module):
         super().__init__()
         self.patches = patches
         self.positions = positions
-        self.blocks = nn.Sequential(*blocks)
+        self.blocks = Piecewise(*blocks)
         self.norm = norm
 
     def embed(self, x: Float[Tensor, "b ch y x"]) -> Float[Tensor, "b gy gx c"]:
@@ -390,7 +390,7 @@ def _stages(
         stride, blocks = 2 if i else 4, []
         image = (max(image[0] // stride, 1), max(image[1] // stride, 1))
         depth, heads, ratio, expansion = (sizes[name][i] for name in ("depths", "heads", "ratios", "expansions"))
-        for rate in islice(rates, depth):
+        for rate in (next(rates) for _ in range(depth)):
             attention = SpatialReductionAttention(dim, heads=heads, reduction=design.reduction(dim, ratio=ratio))
             blocks.append(Block(dim, attention=attention, mlp=design.mlp(dim, hidden=expansion * dim), drop_path=rate))
         patches, positions = design.patches(channels, dim=dim, stride=stride), design.positions(dim, grid=image)

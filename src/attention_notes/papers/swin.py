@@ -29,6 +29,7 @@ from attention_notes.layers.attention import attention
 from attention_notes.layers.drop_path import DropPath, depth_rates
 from attention_notes.layers.images import Size, pair
 from attention_notes.layers.mlp import MLP
+from attention_notes.layers.pieces import Piecewise
 from attention_notes.layers.windows import ContinuousPositionBias, Pair, RelativePositionBias, Windows, four_neighbours
 from attention_notes.papers.vit import PatchEmbedding
 from attention_notes.pretrained import pretrainable
@@ -229,7 +230,7 @@ class Swin(nn.Module):
             stage = nn.Sequential() if i == 0 else nn.Sequential(OrderedDict(merging=merging(dim // 2)))
             cuts = [Windows(grid, window=self.window, shifted=j % 2 == 1) for j in range(depths[i])]
             blocks = (block(dim, heads=heads[i], windows=cut, drop_path=next(rates)) for cut in cuts)
-            stage.add_module("blocks", nn.Sequential(*blocks))
+            stage.add_module("blocks", Piecewise(*blocks))
             self.stages.append(stage)
         self.norm = nn.LayerNorm(self.widths[-1])
         self.head = nn.Identity() if num_classes is None else nn.Linear(self.widths[-1], num_classes)
@@ -297,10 +298,8 @@ def add_norms(model: Swin, *, every: int) -> Swin:
     return model
 
 
-_V2: dict[str, Any] = {
-    "block": partial(Block, attention=CosineWindowAttention, residual=ResPostNorm),
-    "merging": PostNormMerging,
-}
+_V2: dict[str, Any] = {"block": partial(Block, attention=CosineWindowAttention, residual=ResPostNorm)}
+_V2 |= {"merging": PostNormMerging}
 _T = {"dim": 96, "depths": (2, 2, 6, 2), "heads": (3, 6, 12, 24), "drop_path": 0.2}
 _S = {"dim": 96, "depths": (2, 2, 18, 2), "heads": (3, 6, 12, 24), "drop_path": 0.3}
 _B = {"dim": 128, "depths": (2, 2, 18, 2), "heads": (4, 8, 16, 32), "drop_path": 0.5}

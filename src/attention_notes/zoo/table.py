@@ -1,18 +1,10 @@
-"""The models as a table: text in a shell, HTML in a notebook, the same cells in both."""
+"""The models as a table."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
-from typing import NamedTuple
 
+from attention_notes import tables
+from attention_notes.tables import Cell
 from attention_notes.zoo import MODELS, Measured, Model
-
-
-class Cell(NamedTuple):
-    """What is shown, and the number it is sorted by where it is one."""
-
-    text: str
-    value: float | None = None
-
 
 COLUMNS = (
     "model",
@@ -27,27 +19,16 @@ COLUMNS = (
 )
 
 
-class Table:
+class Table(tables.Table):
     """One line a model; ``measured`` has the counts by name."""
 
     def __init__(self, measured: Mapping[str, Measured]) -> None:
-        self.keys = [MODELS[name].family.key for name in measured]
-        self.rows = [_cells(MODELS[name], counts) for name, counts in measured.items()]
-
-    def __repr__(self) -> str:
-        lines = [COLUMNS[:-1], *([cell.text for cell in row[:-1]] for row in self.rows)]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
-
-    def _repr_html_(self) -> str:
-        head = "".join(f'<th scope="col">{escape(column)}</th>' for column in COLUMNS)
-        body = "\n".join(
-            f'<tr data-chapter="{key}"><th scope="row">{escape(row[0].text)}</th>{"".join(map(_html, row[1:]))}</tr>'
-            for key, row in zip(self.keys, self.rows, strict=True)
-        )
-        return (
-            '<div class="sortable" tabindex="0" role="region" aria-label="Every model, in a table that scrolls">\n'
-            f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n</div>"
+        super().__init__(
+            COLUMNS,
+            [_cells(MODELS[name], counts) for name, counts in measured.items()],
+            label="Every model, in a table that scrolls",
+            keys=[MODELS[name].family.key for name in measured],
+            told=-1,  # who published it is too long for a shell
         )
 
 
@@ -67,8 +48,3 @@ def _cells(one: Model, counts: Measured) -> Sequence[Cell]:
         Cell(f"{tested} x {tested}" if tested else "–", tested),
         Cell(record.source or "–"),
     )
-
-
-def _html(cell: Cell) -> str:
-    value = "" if cell.value is None else f' data-value="{cell.value:.10g}"'
-    return f"<td{value}>{escape(cell.text)}</td>"
