@@ -34,7 +34,6 @@ class Case:
         batches: how many inputs at once, by kind of work, on as many threads as the machine has; on one thread only the
             first of them.
         quick: the batch of the quick check.
-        moves: whether memory and not arithmetic is its limit.
         pieces: whether some of its layers take some rows at a time.
         counted: makes the model whose multiply-accumulates are the work, where ours does more for its kernel's sake.
     """
@@ -46,7 +45,6 @@ class Case:
     goals: Mapping[str, float] = field(default_factory=dict)
     batches: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: {INFERENCE: (1, 8, 16), TRAINING: (1, 8)})
     quick: int = 8
-    moves: bool = False
     pieces: bool = True
     counted: Callable[[], nn.Module] | None = None
 
@@ -154,7 +152,6 @@ CASES = {
         partial(NonLocal, 256, pairwise=DotProduct),
         {"mmcv": peers.mmcv("dot_product")},
         **_BLOCK,
-        moves=True,
     ),
     "DNL block": Case(
         "dnl",

@@ -87,9 +87,9 @@ def compare(
     samples = interleaved(works, clock, rounds=rounds, seconds=seconds)
     held = {peer: peak_memory(work, clock.device) for peer, work in works.items() if peer != AGAIN}
     took = interval(samples[OURS]).median
-    flops = 2 * setting.batch * _macs(case) * (3 if setting.work == TRAINING else 1)
-    rate = limits["bytes"] if case.moves else limits["operations"]
-    done = _least_bytes(models[OURS], x) if case.moves else flops
+    passes = 3 if setting.work == TRAINING else 1  # backward is two products for each of forward
+    arithmetic = passes * 2 * setting.batch * _macs(case) / limits["operations"]
+    moving = passes * _least_bytes(models[OURS], x) / limits["bytes"]
     return {
         "case": name,
         "key": case.key,
@@ -100,7 +100,7 @@ def compare(
         "control": ratio(samples[AGAIN], samples[OURS]),
         "whole": ratio(samples[WHOLE], samples[OURS]) if WHOLE in works else None,
         "memory": held,
-        "share": done / took / rate,
+        "share": max(arithmetic, moving) / took,
         "profile": profiled(works[OURS]) if clock.device.type == "cpu" else {},
         "apart": max(apart.values()),
     }

@@ -153,7 +153,7 @@ def test_settings_name_threads_on_a_cpu_and_numbers_and_compilation_on_cuda():
 @pytest.mark.parametrize("work", [INFERENCE, TRAINING])
 def test_a_block_is_compared_with_its_peers(name, work):
     case = CASES[name]
-    small = Case(case.key, case.build, case.peers, shape=(256, 6, 5), moves=case.moves, pieces=case.pieces)
+    small = Case(case.key, case.build, case.peers, shape=(256, 6, 5), pieces=case.pieces)
     row = compare(name, small, Setting(work, 1, 1, "float32"), Clock(CPU), limits=LIMITS, seconds=0, rounds=2)
     assert row["ratios"].keys() == case.peers.keys()
     assert row["rounds"] == 2

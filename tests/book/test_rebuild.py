@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from built import ROOT, jupyter_book
 
+pytestmark = pytest.mark.xdist_group("rebuild")  # one house, changed step by step
+
 CHAPTER = """---
 jupytext: {{text_representation: {{extension: .md, format_name: myst}}}}
 kernelspec: {{name: python3, display_name: Python 3}}

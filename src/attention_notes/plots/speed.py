@@ -33,16 +33,17 @@ def ratios(
             if goal:
                 ax.plot([goal, goal], [line - 0.42, line + 0.42], color=INK, linewidth=1.4)
         ax.axvline(1, color=INK, linewidth=0.6, linestyle=":")
-        ax.set(xscale="log", title=work, xlabel="how many times as long the peer takes")
+        ax.set(xscale="log", title=work)
         ax.set_yticks(range(len(rows)), list(rows))
         ax.set_xticks((0.7, 1, 1.5, 2, 3, 5, 8), ("0.7", "1", "1.5", "2", "3", "5", "8"))
         ax.minorticks_off()
         ax.invert_yaxis()
+    ax.set(xlabel="how many times as long the peer takes")
     named: dict[str, Any] = {}
     for ax in axes:
         handles, labels = ax.get_legend_handles_labels()
         named |= dict(zip(labels, handles, strict=True))
-    axes[0].legend([*named.values()], [*named], labelcolor=INK, frameon=False, fontsize=8, loc="lower right")
+    axes[0].legend([*named.values()], [*named], labelcolor=INK, frameon=False, fontsize=8, loc="upper right")
     return axes[0]
 
 

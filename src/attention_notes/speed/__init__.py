@@ -11,17 +11,18 @@ Row = dict[str, Any]
 COLUMNS = (
     "model",
     "work",
-    "inputs at once",
-    "threads",
-    "ours, ms",
     "quickest peer",
-    "it takes, times ours",
-    "interval of 95 %",
+    "takes",
+    "95 %",
     "we aim at",
-    "ours against itself",
-    "memory, ours over its",
     "of the limit",
+    "ours, ms",
+    "inputs",
+    "threads",
+    "memory",
+    "ours against itself",
 )
+HEAPS = ("model", "takes", "takes, kept", "ours, ms", "ours, kept", "peer, ms", "peer, kept")
 
 
 def results(device: str = "cpu") -> dict[str, Any]:
@@ -46,6 +47,27 @@ def reached(row: Row, goal: float | None) -> bool | None:
     return None if goal is None else row["ratios"][best(row)][1] >= goal
 
 
+def headline(rows: Sequence[Row], work: str) -> dict[str, Row]:
+    """Of every case the row with most inputs, eight at most, on all threads."""
+    most = max(row["threads"] for row in rows)
+    chosen = [r for r in rows if r["work"] == work and r["threads"] == most and r["batch"] <= 8 and not r["kept"]]
+    return {row["case"]: row for row in sorted(chosen, key=lambda row: row["batch"])}
+
+
+def heaps(rows: Sequence[Row]) -> Table:
+    """The rows timed with memory that is kept, beside the same with memory that goes back to the system."""
+    lines, twice = [], [row for row in rows if row["kept"]]
+    for kept in twice:
+        same = {name: kept[name] for name in ("case", "work", "batch", "threads")} | {"kept": False}
+        given = next(row for row in rows if same.items() <= row.items())
+        ratios = [row["ratios"][best(row)][0] for row in (given, kept)]
+        ours = [row["seconds"] for row in (given, kept)]
+        cells = [Cell(f"{1e3 * value:.1f}", value) for value in (*ours, ours[0] * ratios[0], ours[1] * ratios[1])]
+        lines.append([Cell(kept["case"]), *(Cell(f"{value:.2f}", value) for value in ratios), *cells])
+    keys = [row["key"] for row in twice]
+    return Table(HEAPS, lines, label="Memory given back and kept, in a table that scrolls", keys=keys)
+
+
 def table(rows: Sequence[Row], goals: dict[str, dict[str, float]]) -> Table:
     """The rows with their quickest peers."""
     return Table(
@@ -63,15 +85,15 @@ def _cells(row: Row, goal: float | None) -> list[Cell]:
     mark = {True: " ✓", False: " ✗", None: ""}[reached(row, goal)]
     return [
         Cell(row["case"]),
-        Cell(row["work"]),
-        Cell(f"{row['batch']}", row["batch"]),
-        Cell(f"{row['threads']}", row["threads"]),
-        Cell(f"{row['seconds'] * 1e3:.1f}", row["seconds"]),
+        Cell(row["work"] + ", memory kept" * row["kept"]),
         Cell(peer),
         Cell(f"{ratio:.2f}", ratio),
         Cell(f"{low:.2f} to {high:.2f}"),
         Cell("–" if goal is None else f"{goal:.2f}{mark}", goal),
-        Cell("{:.2f}, {:.2f} to {:.2f}".format(*row["control"])),
-        Cell(f"{memory:.2f}", memory),
         Cell(f"{row['share']:.0%}", row["share"]),
+        Cell(f"{row['seconds'] * 1e3:.1f}", row["seconds"]),
+        Cell(f"{row['batch']}", row["batch"]),
+        Cell(f"{row['threads']}", row["threads"]),
+        Cell(f"{memory:.2f}", memory),
+        Cell("{:.2f}, {:.2f} to {:.2f}".format(*row["control"])),
     ]

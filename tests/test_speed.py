@@ -1,0 +1,62 @@
+"""What the page on performance is made from: the recorded measurement, and how it is read."""
+
+import pytest
+
+from attention_notes import speed
+
+ROW = {
+    "case": "a model",
+    "key": "vit",
+    "work": "inference",
+    "batch": 8,
+    "threads": 2,
+    "seconds": 0.25,
+    "ratios": {"slow": [3.0, 2.5, 3.5], "quick": [1.25, 1.11, 1.5]},
+    "control": [1.0, 0.99, 1.02],
+    "memory": {"ours": 10, "slow": 10, "quick": 40},
+    "share": 0.875,
+    "kept": False,
+}
+
+
+def test_the_best_peer_is_the_quickest_and_a_goal_is_reached_by_the_lower_end():
+    assert speed.best(ROW) == "quick"
+    assert speed.reached(ROW, 1.11)
+    assert not speed.reached(ROW, 1.12)
+    assert speed.reached(ROW, None) is None
+
+
+def test_the_table_says_what_the_row_says():
+    text = repr(speed.table([ROW], {"a model": {"inference": 1.2}}))
+    for part in ("a model", "250.0", "quick", "1.25", "1.11 to 1.50", "1.20 ✗", "1.00, 0.99 to 1.02", "0.25", "88%"):
+        assert part in text, part
+    page = speed.table([ROW], {"a model": {}})._repr_html_()
+    assert '<tr data-chapter="vit">' in page
+    assert '<td data-value="1.25">1.25</td>' in page
+
+
+def test_the_headline_is_the_largest_of_every_case_on_all_threads():
+    one, big, other = {**ROW, "batch": 1}, {**ROW, "batch": 16}, {**ROW, "threads": 1}
+    kept, training = {**ROW, "kept": True}, {**ROW, "work": "training"}
+    assert speed.headline([one, ROW, big, other, kept, training], "inference") == {"a model": ROW}
+
+
+def test_memory_kept_stands_beside_memory_given_back():
+    kept = {**ROW, "kept": True, "seconds": 0.2, "ratios": {"quick": [1.1, 1.0, 1.2]}}
+    (line,) = speed.heaps([ROW, kept]).rows
+    assert [cell.text for cell in line] == ["a model", "1.25", "1.10", "250.0", "200.0", "312.5", "220.0"]
+
+
+def test_what_was_not_measured_is_said():
+    with pytest.raises(ValueError, match=r"nothing was measured on 'abacus'; measured: .*cpu\.json"):
+        speed.results("abacus")
+
+
+def test_the_recorded_measurement_is_whole():
+    found = speed.results()
+    assert {row["case"] for row in found["rows"]} == found["goals"].keys()
+    assert all(row["apart"] < 1e-5 and row["rounds"] >= 4 for row in found["rows"])
+    assert all(low <= median <= high for row in found["rows"] for median, low, high in row["ratios"].values())
+    assert {"inference", "training"} == {row["work"] for row in found["rows"]}
+    assert len(found["growth"]) == 10
+    assert max(form["tokens"][-1] for form in found["growth"]) == 224 * 224
