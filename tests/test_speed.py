@@ -16,6 +16,7 @@ ROW = {
     "memory": {"ours": 10, "slow": 10, "quick": 40},
     "share": 0.875,
     "kept": False,
+    "whole": [1.3, 1.2, 1.4],
 }
 
 
@@ -42,9 +43,9 @@ def test_the_headline_is_the_largest_of_every_case_on_all_threads():
 
 
 def test_memory_kept_stands_beside_memory_given_back():
-    kept = {**ROW, "kept": True, "seconds": 0.2, "ratios": {"quick": [1.1, 1.0, 1.2]}}
+    kept = {**ROW, "kept": True, "seconds": 0.2, "ratios": {"quick": [1.1, 1.0, 1.2]}, "whole": None}
     (line,) = speed.heaps([ROW, kept]).rows
-    assert [cell.text for cell in line] == ["a model", "1.25", "1.10", "250.0", "200.0", "312.5", "220.0"]
+    assert [cell.text for cell in line] == ["a model", "1.25", "1.10", "1.30", "–", "250.0", "200.0", "312.5", "220.0"]
 
 
 def test_what_was_not_measured_is_said():

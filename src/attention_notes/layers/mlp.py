@@ -26,7 +26,7 @@ class MLP(nn.Module):
         self.activation = activation()
         self.contract = nn.Linear(hidden, dim)
         self.dropout = nn.Dropout(dropout)
-        self.at_once = max(1024, 2**19 // hidden)  # hidden units that a cache holds, and no product too small
+        self.at_once = max(1024, 2**19 // hidden)  # 2 MB of hidden units, and no product too small
 
     def forward(self, x: Float[Tensor, "*b c"]) -> Float[Tensor, "*b c"]:
         """Lift each token, bend it, and bring it back to its width."""

@@ -1,4 +1,4 @@
-"""Work on some rows of a tensor at a time, where a processor's caches reward it."""
+"""Work on some rows of a tensor at a time, where little memory at once is quicker memory."""
 
 import math
 from collections.abc import Callable
@@ -17,8 +17,9 @@ def in_pieces(
 ) -> Float[Tensor, "b *t"]:
     """``work(x)``, of a work that treats every row by itself; on a CPU for some rows at a time, of so many tokens.
 
-    What lies between, such as the hidden units of a perceptron, is then still in the cache when it is read again, and
-    its memory serves the next rows. A GPU wants all rows at once, and so does a compiler: there it is ``work(x)``.
+    A tensor of more than 32 MB is asked of the system at every call, which clears its pages each time. What lies
+    between, such as the hidden units of a perceptron, stays below that, and its memory serves the next rows. A GPU
+    wants all rows at once, and so does a compiler: there it is ``work(x)``.
     """
     if x.device.type != "cpu" or torch.compiler.is_compiling():
         return work(x)

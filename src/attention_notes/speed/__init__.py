@@ -22,7 +22,7 @@ COLUMNS = (
     "memory",
     "ours against itself",
 )
-HEAPS = ("model", "takes", "takes, kept", "ours, ms", "ours, kept", "peer, ms", "peer, kept")
+HEAPS = ("model", "takes", "kept", "at once", "kept", "ours, ms", "kept", "peer, ms", "kept")
 
 
 def results(device: str = "cpu") -> dict[str, Any]:
@@ -61,9 +61,11 @@ def heaps(rows: Sequence[Row]) -> Table:
         same = {name: kept[name] for name in ("case", "work", "batch", "threads")} | {"kept": False}
         given = next(row for row in rows if same.items() <= row.items())
         ratios = [row["ratios"][best(row)][0] for row in (given, kept)]
+        whole = [row["whole"] for row in (given, kept)]
+        once = [Cell(f"{interval[0]:.2f}", interval[0]) if interval else Cell("–") for interval in whole]
         ours = [row["seconds"] for row in (given, kept)]
         cells = [Cell(f"{1e3 * value:.1f}", value) for value in (*ours, ours[0] * ratios[0], ours[1] * ratios[1])]
-        lines.append([Cell(kept["case"]), *(Cell(f"{value:.2f}", value) for value in ratios), *cells])
+        lines.append([Cell(kept["case"]), *(Cell(f"{value:.2f}", value) for value in ratios), *once, *cells])
     keys = [row["key"] for row in twice]
     return Table(HEAPS, lines, label="Memory given back and kept, in a table that scrolls", keys=keys)
 
