@@ -21,7 +21,7 @@ test: lint  ## lint, types, tests, the site, and every notebook executed again a
 	@$(PARALLEL) --dist loadfile tests --ignore=tests/book
 	@$(MAKE) --no-print-directory book
 	$(SAY) "The built site and the twins"
-	@$(PARALLEL) --dist loadgroup tests/book
+	@$(PARALLEL) --dist worksteal tests/book
 	@$(MAKE) --no-print-directory notebooks
 
 lint: $(VENV)/ready

@@ -3,12 +3,11 @@
 import re
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from built import ROOT, jupyter_book
-
-pytestmark = pytest.mark.xdist_group("rebuild")  # one house, changed step by step
 
 CHAPTER = """---
 jupytext: {{text_representation: {{extension: .md, format_name: myst}}}}
@@ -24,8 +23,8 @@ print({name}.__name__)
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory) -> Path:
-    """A small book that lives in the same house: its own chapters, this extension, a copy of the package."""
+def small(tmp_path_factory) -> Iterator[Path]:
+    """A small book, built, in the same house: its own chapters, this extension, a copy of the package."""
     root = tmp_path_factory.mktemp("house")
     leave = shutil.ignore_patterns("__pycache__", "*.ipynb", "*.egg-info")
     shutil.copytree(ROOT / "book/_ext", root / "book/_ext", ignore=leave)
@@ -40,7 +39,9 @@ def small(tmp_path_factory) -> Path:
     (root / "_toc.yml").write_text(
         "format: jb-book\nroot: book/intro\nchapters: [{file: book/heads}, {file: book/perceptron}]\n", encoding="utf-8"
     )
-    return root
+    assert executed(root) == ["heads", "perceptron"]
+    yield root
+    assert list(root.rglob("*.part")) == [], "nothing half written is left, whatever failed"
 
 
 def write(root: Path, stem: str, *, module: str, name: str) -> None:
@@ -61,7 +62,6 @@ def append(file: Path, text: str) -> None:
 
 def test_the_life_of_a_small_book(small):
     layers = small / "src/attention_notes/layers"
-    assert executed(small) == ["heads", "perceptron"]
     begin = time.perf_counter()
     assert executed(small) == [], "an unchanged book executes nothing"
     assert time.perf_counter() - begin < 10
@@ -95,10 +95,6 @@ def test_a_cell_that_raises_fails_the_build_now_and_the_next_time(small):
         assert (small / "book/heads.ipynb").read_bytes() == twin, "a failed build leaves the last good twin alone"
     write(small, "heads", module="attention", name="MultiHeadAttention")
     assert jupyter_book(small).returncode == 0
-
-
-def test_nothing_half_written_is_left(small):
-    assert list(small.rglob("*.part")) == []
 
 
 @pytest.mark.parametrize(
