@@ -7,6 +7,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 
 from attention_notes import speed
 from benchmarks.cases import CASES, INFERENCE
-from benchmarks.compare import Setting, in_its_own_process, settings, timed
+from benchmarks.compare import Setting, compare, in_its_own_process, pair, settings
 from benchmarks.decoding import decode
 from benchmarks.growth import FORMS, grow
 from benchmarks.limits import copy_rate, product_rate
@@ -33,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--only", nargs="*", default=list(CASES), choices=list(CASES), metavar="CASE", help="; ".join(CASES)
     )
-    parser.add_argument("--seconds", type=float, default=10, help="for each setting, once it has had four rounds")
+    parser.add_argument("--seconds", type=float, default=10, help="for each pair, once it has had four rounds")
     parser.add_argument("--results", type=Path, help="file of the results; that of the page when not given")
     options = parser.parse_args(arguments)
     torch.set_float32_matmul_precision("highest")
@@ -56,12 +57,7 @@ def measure(clock: Clock, names: list[str], *, seconds: float) -> dict[str, Any]
     """Everything."""
     started, threads = time.perf_counter(), torch.get_num_threads()
     limits = _limits(clock, threads)
-    rows = []
-    for name in names:
-        for setting in settings(CASES[name], clock.device, threads):
-            of = limits[f"{setting.dtype}, {setting.threads} threads" if setting.threads else setting.dtype]
-            rows.append(in_its_own_process(timed, name, None, setting, of, seconds, keeping=setting.kept))
-            print(line(rows[-1]), flush=True)
+    rows = [row for name in names for row in _rows(name, clock.device, threads, limits, seconds=seconds)]
     decoding = [in_its_own_process(decode, clock.device, batch=batch, seconds=seconds) for batch in (1, 8)]
     growth = [in_its_own_process(grow, form, clock.device) for form in FORMS]
     return {
@@ -78,11 +74,30 @@ def measure(clock: Clock, names: list[str], *, seconds: float) -> dict[str, Any]
     }
 
 
+def _rows(
+    name: str, device: torch.device, threads: int, limits: dict[str, dict[str, float]], *, seconds: float
+) -> Iterator[dict[str, Any]]:
+    """Every setting of a case. On a CPU the first of each kind of work has all peers, the others the quickest of it."""
+    case, quickest = CASES[name], dict[str, str]()
+    for setting in settings(case, device, threads):
+        first = setting.work not in quickest
+        row = compare(
+            name,
+            setting,
+            peers=[*case.peers] if first or device.type == "cuda" else [quickest[setting.work]],
+            limits=limits[f"{setting.dtype}, {setting.threads} threads" if setting.threads else setting.dtype],
+            seconds=seconds,
+            whole=case.pieces and device.type == "cpu" and (first or setting.kept),
+        )
+        quickest.setdefault(setting.work, speed.best(row))
+        print(line(row), flush=True)
+        yield row
+
+
 def quick(clock: Clock, recorded: dict[str, Any], names: list[str], *, seconds: float) -> int:
-    """Whether the ratio to the best peer is still what it was, within what the controls of both runs spread."""
+    """Whether the ratio to the best peer is still what it was, within what the control spread."""
     threads, compared = torch.get_num_threads(), 0
     fell: list[str] = []
-    limits = {"operations": 1.0, "bytes": 1.0}
     for name in names:
         dtype = "float32" if clock.device.type == "cpu" else "bfloat16"
         setting = Setting(INFERENCE, CASES[name].quick, threads if clock.device.type == "cpu" else None, dtype)
@@ -92,10 +107,9 @@ def quick(clock: Clock, recorded: dict[str, Any], names: list[str], *, seconds: 
         if before is None:
             print(f"{name}: nothing recorded for {setting}")
             continue
-        best = min(before["ratios"], key=lambda peer: before["ratios"][peer][0])
-        now = in_its_own_process(timed, name, best, setting, limits, seconds)
-        wide = max(spread(before["control"]), spread(now["control"]))
-        was, is_ = before["ratios"][best][0], now["ratios"][best][0]
+        best, wide = speed.best(before), spread(before["control"])
+        now = in_its_own_process(pair, name, best, setting, seconds)
+        was, is_ = before["ratios"][best][0], now["ratio"][0]
         held = is_ >= was - wide
         print(
             f"{'✓' if held else '✗'} {name}: {best} takes {is_:.2f} times as long, was {was:.2f} ± {wide:.2f}",
@@ -120,7 +134,7 @@ def line(row: dict[str, Any]) -> str:
     whole = f"; all at once {row['whole'][0]:.2f}" if row["whole"] else ""
     return (
         f"{row['case']}: {how}{compiled}: {row['seconds'] * 1e3:.1f} ms, {row['share']:.0%} of the limit; {ratios}; "
-        f"control {control[0]:.2f} [{control[1]:.2f}, {control[2]:.2f}]{whole}; {row['rounds']} rounds"
+        f"control {control[0]:.2f} [{control[1]:.2f}, {control[2]:.2f}]{whole}; {row['pairs']} pairs"
     )
 
 

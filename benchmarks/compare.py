@@ -1,10 +1,9 @@
-"""One case under one setting: equal first, then timed."""
+"""One case under one setting, pair by pair: equal first, then timed."""
 
 import copy
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from multiprocessing import get_context
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -38,81 +37,89 @@ class Setting(NamedTuple):
 
 
 def settings(case: Case, device: torch.device, threads: int) -> Iterator[Setting]:
-    """All settings of a case: a CPU on all threads and on one, CUDA in two sorts of numbers, eager and compiled."""
+    """All settings of a case: a CPU on all threads and on one, CUDA in two sorts of numbers, eager and compiled.
+
+    Of each kind of work the first is that of most inputs, eight at most.
+    """
     for work, batches in case.batches.items():
+        first = max(batch for batch in batches if batch <= 8)
+        ordered = (first, *(batch for batch in batches if batch != first))
         if device.type == "cpu":
-            yield from (Setting(work, batch, threads, "float32") for batch in batches)
+            yield from (Setting(work, batch, threads, "float32") for batch in ordered)
             if threads > 1:
                 yield Setting(work, batches[0], 1, "float32")
             if work == INFERENCE:
-                yield Setting(work, case.quick, threads, "float32", kept=True)
+                yield Setting(work, first, threads, "float32", kept=True)
             continue
-        for batch in (*batches, 64):
+        for batch in (*ordered, 64):
             for dtype in ("float32", "bfloat16"):
                 yield from (Setting(work, batch, None, dtype, compiled) for compiled in (False, True))
 
 
 def compare(
-    name: str,
-    case: Case,
-    setting: Setting,
-    clock: Clock,
-    *,
-    limits: Mapping[str, float],
-    seconds: float,
-    rounds: int = 25,
+    name: str, setting: Setting, *, peers: Sequence[str], limits: Mapping[str, float], seconds: float, whole: bool
 ) -> dict[str, Any]:
-    """One row of the results.
-
-    Raises:
-        AssertionError: if a peer does not give our outputs, or, in training, our gradients.
-    """
-    dtype = getattr(torch, setting.dtype)
-    ours = case.model()
-    models = {OURS: ours, **{peer: build(ours) for peer, build in case.peers.items()}}
-    models = {peer: model.eval().to(clock.device) for peer, model in models.items()}
-    apart = {
-        peer: _apart(models[OURS], model, case.inputs(2, clock.device, torch.float32), setting.work)
-        for peer, model in models.items()
-    }
-    wrong = {peer: f"{value:.1e}" for peer, value in apart.items() if not value < TOLERANCE}
-    assert not wrong, f"{name}: not the same model: {wrong}"
-    models[AGAIN] = copy.deepcopy(models[OURS])
-    x = case.inputs(setting.batch, clock.device, dtype)
-    works = {peer: work_of(model.to(dtype), x, setting) for peer, model in models.items()}
-    if clock.device.type == "cpu" and case.pieces:
-        works[WHOLE] = at_once(works[OURS])
-    if setting.threads:
-        torch.set_num_threads(setting.threads)
-    samples = interleaved(works, clock, rounds=rounds, seconds=seconds)
-    held = {peer: peak_memory(work, clock.device) for peer, work in works.items() if peer != AGAIN}
-    took = interval(samples[OURS]).median
-    passes = 3 if setting.work == TRAINING else 1  # backward is two products for each of forward
-    arithmetic = passes * 2 * setting.batch * _macs(case) / limits["operations"]
-    moving = passes * _least_bytes(models[OURS], x) / limits["bytes"]
+    """One row of the results: ours beside each of some peers, beside itself, and, if asked, without its pieces."""
+    case = CASES[name]
+    others = [*peers, AGAIN, *([WHOLE] if whole else [])]
+    found = {other: in_its_own_process(pair, name, other, setting, seconds, keeping=setting.kept) for other in others}
+    itself = found[AGAIN]
     return {
         "case": name,
         "key": case.key,
         **setting._asdict(),
-        "seconds": took,
-        "rounds": len(samples[OURS]),
-        "ratios": {peer: ratio(samples[peer], samples[OURS]) for peer in case.peers},
-        "control": ratio(samples[AGAIN], samples[OURS]),
-        "whole": ratio(samples[WHOLE], samples[OURS]) if WHOLE in works else None,
-        "memory": held,
-        "share": max(arithmetic, moving) / took,
-        "profile": profiled(works[OURS]) if clock.device.type == "cpu" else {},
-        "apart": max(apart.values()),
+        "seconds": itself["seconds"],
+        "pairs": min(one["pairs"] for one in found.values()),
+        "ratios": {peer: found[peer]["ratio"] for peer in peers},
+        "control": itself["ratio"],
+        "whole": found[WHOLE]["ratio"] if whole else None,
+        "memory": {OURS: itself["memory"], **{other: found[other]["memory"] for other in others if other != AGAIN}},
+        "share": least_seconds(case, setting, limits) / itself["seconds"],
+        "profile": itself["profile"],
+        "apart": max(one["apart"] for one in found.values()),
     }
 
 
-def timed(name: str, peer: str | None, setting: Setting, limits: Mapping[str, float], seconds: float) -> dict[str, Any]:
-    """One row of the results: a case with all its peers, or with one and nothing else."""
-    case = CASES[name]
-    if peer:
-        case = replace(case, peers={peer: case.peers[peer]}, pieces=False)
-    clock = Clock(torch.device("cpu" if setting.threads else "cuda"))
-    return compare(name, case, setting, clock, limits=limits, seconds=seconds)
+def pair(name: str, other: str, setting: Setting, seconds: float, rounds: int = 50) -> dict[str, Any]:
+    """Ours in turns with one other: a peer, a copy of itself, or itself without its pieces.
+
+    Raises:
+        AssertionError: if the other does not give our outputs, or, in training, our gradients.
+    """
+    case, clock = CASES[name], Clock(torch.device("cpu" if setting.threads else "cuda"))
+    ours = case.model().to(clock.device)
+    beside = {AGAIN: copy.deepcopy, WHOLE: lambda model: model}.get(other) or case.peers[other]
+    theirs = beside(ours).eval().to(clock.device)
+    apart = _apart(ours, theirs, case.inputs(2, clock.device, torch.float32), setting.work)
+    assert apart < TOLERANCE, f"{name}: {other} is not the same model: {apart:.1e}"
+    if setting.threads:
+        torch.set_num_threads(setting.threads)
+    dtype = getattr(torch, setting.dtype)
+    x = case.inputs(setting.batch, clock.device, dtype)
+    works = {OURS: work_of(ours.to(dtype), x, setting)}
+    works[other] = at_once(works[OURS]) if other == WHOLE else work_of(theirs.to(dtype), x, setting)
+    samples = interleaved(works, clock, rounds=rounds, seconds=seconds)
+    return {
+        "seconds": interval(samples[OURS]).median,
+        "pairs": len(samples[OURS]),
+        "ratio": ratio(samples[other], samples[OURS]),
+        "memory": peak_memory(works[other], clock.device),
+        "profile": profiled(works[OURS]) if other == AGAIN and clock.device.type == "cpu" else {},
+        "apart": apart,
+    }
+
+
+def least_seconds(case: Case, setting: Setting, limits: Mapping[str, float]) -> float:
+    """What the arithmetic would take at the rate of a matrix product; or, if longer, the moving of what is moved.
+
+    Of memory that is parameters and inputs, read once, and outputs of the inputs' size, written once.
+    """
+    passes = 3 if setting.work == TRAINING else 1  # backward is two products for each of forward
+    with torch.device("meta"):
+        model, x = (case.counted or case.build)(), torch.empty(1, *case.shape)
+        arithmetic = 2 * setting.batch * count_macs(model, x)
+    moved = sum(p.nbytes for p in model.parameters()) + 2 * setting.batch * x.nbytes
+    return passes * max(arithmetic / limits["operations"], moved / limits["bytes"])
 
 
 def in_its_own_process(
@@ -120,8 +127,9 @@ def in_its_own_process(
 ) -> dict[str, Any]:
     """What a work gives in a process of its own, whose C library is ``keeping`` the memory of freed tensors or not.
 
-    What ran before would leave free memory behind, and large tensors would be had from it instead of from the system,
-    which has to clear every page of them: for models that hold much at once as much as half of their time.
+    What ran before, and every further model beside it, would leave free memory behind, and large tensors would be had
+    from it instead of from the system, which has to clear every page of them: for models that hold much at once as much
+    as half of their time.
     """
     told = {"GLIBC_TUNABLES": KEEPING} if keeping else {}
     with patch.dict(os.environ, told), ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
@@ -175,13 +183,3 @@ def work_of(model: nn.Module, x: Tensor, setting: Setting) -> Work:
         optimiser.step()
 
     return train
-
-
-def _macs(case: Case) -> int:
-    with torch.device("meta"):
-        return count_macs((case.counted or case.build)(), torch.empty(1, *case.shape))
-
-
-def _least_bytes(model: nn.Module, x: Tensor) -> int:
-    """Parameters and inputs read once, outputs written once."""
-    return sum(p.nbytes for p in model.parameters()) + 2 * x.nbytes

@@ -64,11 +64,11 @@ class Clock:
 def interleaved(
     works: Mapping[str, Work], clock: Clock, *, rounds: int, seconds: float = math.inf
 ) -> dict[str, list[float]]:
-    """Seconds of every work in every round.
+    """Seconds of every work, twice in every round.
 
-    A round goes through the works and back again (A B C C B A), so that what drifts meanwhile, such as the machine's
-    clock, falls on all alike; and each round begins with another work, so that none is always the first. It ends early
-    once ``seconds`` are over, but not before the fourth round.
+    A round goes through the works and back again (A B B A), so that what drifts meanwhile, such as the machine's clock,
+    falls on all alike; and each round begins with another work, so that none is always the first. It ends early once
+    ``seconds`` are over, but not before the fourth round.
     """
     repeats = {name: clock.repeats(work) for name, work in works.items()}
     samples: dict[str, list[float]] = {name: [] for name in works}
@@ -83,7 +83,7 @@ def interleaved(
             there = {name: clock.once(works[name], repeats[name]) for name in order}
             back = {name: clock.once(works[name], repeats[name]) for name in reversed(order)}
             for name in names:
-                samples[name].append((there[name] + back[name]) / 2)
+                samples[name] += [there[name], back[name]]
             gc.collect()
     finally:
         if collecting:
@@ -101,7 +101,7 @@ def interval(values: Sequence[float], *, resamples: int = 2000) -> Interval:
 
 
 def ratio(of: Sequence[float], to: Sequence[float]) -> Interval:
-    """How many times as long one took as the other, round by round."""
+    """How many times as long one took as the other, pair by pair."""
     return interval([a / b for a, b in zip(of, to, strict=True)])
 
 

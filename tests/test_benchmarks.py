@@ -6,23 +6,27 @@ import os
 import platform
 import subprocess
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 from attention_notes.layers.mlp import MLP
+from attention_notes.papers.pvt import pvt
 from benchmarks import __main__ as command
 from benchmarks import compare as comparing
 from benchmarks import peers, timing
-from benchmarks.cases import CASES, INFERENCE, TRAINING, Case
-from benchmarks.compare import Setting, compare, settings
+from benchmarks.cases import CASES, INFERENCE, TRAINING
+from benchmarks.compare import Setting, compare, pair, settings
 from benchmarks.decoding import decode
 from benchmarks.growth import FORMS, exponent, grow
 from benchmarks.timing import Clock, interleaved, interval, peak_memory, ratio
 
 CPU = torch.device("cpu")
 LIMITS = {"operations": 1e11, "bytes": 1e10}
+BLOCKS = [name for name in CASES if name.startswith(("Non-local", "DNL"))]
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +58,7 @@ def test_a_round_goes_there_and_back_and_each_begins_with_another_work(ticking):
     works = {"a": work("a", 1.0), "b": work("b", 2.0), "c": work("c", 4.0)}
     samples = interleaved(works, Clock(CPU), rounds=3)
     assert "".join(order[6:]) == "abccba" + "bcaacb" + "cabbac"  # six calls before, to count repeats
-    assert samples == {"a": [1.0] * 3, "b": [2.0] * 3, "c": [4.0] * 3}
+    assert samples == {"a": [1.0] * 6, "b": [2.0] * 6, "c": [4.0] * 6}
     assert ratio(samples["c"], samples["a"]) == (4.0, 4.0, 4.0)
 
 
@@ -73,8 +77,8 @@ def test_it_ends_with_the_time_but_not_before_the_fourth_round(ticking):
     def work():
         ticking[0] += 1.0
 
-    assert len(interleaved({"a": work}, Clock(CPU), rounds=50, seconds=0)["a"]) == 4
-    assert len(interleaved({"a": work}, Clock(CPU), rounds=50, seconds=20)["a"]) == 10
+    assert len(interleaved({"a": work}, Clock(CPU), rounds=50, seconds=0)["a"]) == 8
+    assert len(interleaved({"a": work}, Clock(CPU), rounds=50, seconds=20)["a"]) == 20
 
 
 def test_a_quick_work_is_repeated_until_a_sample_lasts(ticking):
@@ -133,7 +137,7 @@ def test_on_cuda_time_lies_between_events_and_the_cache_is_flushed_before(monkey
     assert clock.once(work, 3) == pytest.approx(0.25)
     assert flushed == [1]
     samples = interleaved({"a": work, "b": work}, clock, rounds=2)
-    assert samples["a"] == pytest.approx([0.25, 0.25])
+    assert samples["a"] == pytest.approx([0.25] * 4)
 
 
 def test_settings_name_threads_on_a_cpu_and_numbers_and_compilation_on_cuda():
@@ -149,29 +153,55 @@ def test_settings_name_threads_on_a_cpu_and_numbers_and_compilation_on_cuda():
     assert all(s.threads is None for s in cuda)
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if "block" in name or "dot" in name])
+@pytest.fixture
+def small(monkeypatch):
+    """The blocks on few pixels, and every process this one."""
+    for name in BLOCKS:
+        monkeypatch.setitem(CASES, name, replace(CASES[name], shape=(256, 6, 5), quick=1))
+    for module in (command, comparing):
+        here = lambda work, *arguments, keeping=False: work(*arguments, rounds=2)  # noqa: E731
+        monkeypatch.setattr(module, "in_its_own_process", here)
+
+
+@pytest.mark.parametrize("name", BLOCKS)
 @pytest.mark.parametrize("work", [INFERENCE, TRAINING])
-def test_a_block_is_compared_with_its_peers(name, work):
-    case = CASES[name]
-    small = Case(case.key, case.build, case.peers, shape=(256, 6, 5), pieces=case.pieces)
-    row = compare(name, small, Setting(work, 1, 1, "float32"), Clock(CPU), limits=LIMITS, seconds=0, rounds=2)
-    assert row["ratios"].keys() == case.peers.keys()
-    assert row["rounds"] == 2
+def test_a_block_is_compared_with_its_peers(small, name, work):
+    setting, others = Setting(work, 1, 1, "float32"), [*CASES[name].peers]
+    row = compare(name, setting, peers=others, limits=LIMITS, seconds=0, whole=False)
+    assert [*row["ratios"]] == others
+    assert row["pairs"] == 4
     assert row["share"] > 0
     assert 0 <= row["apart"] < 1e-5
+    assert row["memory"].keys() == {"ours", *others}
     assert all(value > 0 for value in row["memory"].values())
     json.dumps(row)
 
 
-def test_a_peer_that_is_another_model_is_refused_before_anything_is_timed():
+def test_a_model_with_pieces_is_compared_with_itself_without(small, monkeypatch):
+    monkeypatch.setitem(
+        CASES, "small", replace(CASES["PVT-Small"], build=partial(pvt, "pvt_tiny", depths=(1, 1, 1, 1)))
+    )
+    row = compare("small", Setting(INFERENCE, 2, 1, "float32"), peers=[], limits=LIMITS, seconds=0, whole=True)
+    assert row["whole"][0] > 0
+    assert row["memory"]["ours"] < row["memory"]["ours, all rows at once"]
+
+
+def test_a_peer_that_is_another_model_is_refused_before_anything_is_timed(monkeypatch):
     class Other(peers.LiteralDNL):
         def forward(self, x):
             return super().forward(x) * (1 + 1e-4)
 
-    case = CASES["DNL block"]
-    wrong = Case("dnl", case.build, {"other": Other}, shape=(256, 6, 5))
-    with pytest.raises(AssertionError, match="not the same model"):
-        compare("DNL", wrong, Setting(INFERENCE, 1, 1, "float32"), Clock(CPU), limits=LIMITS, seconds=0)
+    case = replace(CASES["DNL block"], peers={"other": Other}, shape=(256, 6, 5))
+    monkeypatch.setitem(CASES, "DNL block", case)
+    with pytest.raises(AssertionError, match="DNL block: other is not the same model"):
+        pair("DNL block", "other", Setting(INFERENCE, 1, 1, "float32"), 0)
+
+
+def test_on_a_cpu_only_the_first_of_each_kind_of_work_has_all_peers(small, monkeypatch):
+    rows = [*command._rows("Non-local block", CPU, 2, {f"float32, {n} threads": LIMITS for n in (1, 2)}, seconds=0)]
+    all_of_them = [row for row in rows if len(row["ratios"]) == 2]
+    assert [(row["work"], row["batch"], row["threads"]) for row in all_of_them] == [(INFERENCE, 2, 2), (TRAINING, 2, 2)]
+    assert {row["work"] for row in rows if row["kept"]} == {INFERENCE}
 
 
 def test_decoding_writes_the_same_tokens_as_transformers_and_as_pytorchs_layers_without_a_cache():
@@ -197,12 +227,7 @@ def test_a_form_that_does_not_fit_stops_where_it_would_not():
 
 
 @pytest.fixture
-def recorded(tmp_path, monkeypatch):
-    case = CASES["DNL block"]
-    small = Case("dnl", case.build, case.peers, shape=(256, 6, 5), quick=1)
-    monkeypatch.setitem(command.CASES, "DNL block", small)
-    monkeypatch.setattr(command, "in_its_own_process", lambda work, *arguments, **_: work(*arguments))
-    monkeypatch.setattr(comparing, "compare", lambda *args, **options: compare(*args, **options, rounds=2))
+def recorded(tmp_path, small):
     row = {"case": "DNL block", **Setting(INFERENCE, 1, torch.get_num_threads(), "float32")._asdict()}
 
     def with_ratio(value):

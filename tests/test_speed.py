@@ -56,7 +56,7 @@ def test_what_was_not_measured_is_said():
 def test_the_recorded_measurement_is_whole():
     found = speed.results()
     assert {row["case"] for row in found["rows"]} == found["goals"].keys()
-    assert all(row["apart"] < 1e-5 and row["rounds"] >= 4 for row in found["rows"])
+    assert all(row["apart"] < 1e-5 and row["pairs"] >= 8 for row in found["rows"])
     assert all(low <= median <= high for row in found["rows"] for median, low, high in row["ratios"].values())
     assert {"inference", "training"} == {row["work"] for row in found["rows"]}
     assert len(found["growth"]) == 10
