@@ -95,7 +95,10 @@ def _rows(
 
 
 def quick(clock: Clock, recorded: dict[str, Any], names: list[str], *, seconds: float) -> int:
-    """Whether the ratio to the best peer is still what it was, within what the control spread."""
+    """Whether the ratio to the best peer is still what it was, within what the control spread.
+
+    It fell if the whole of its interval lies below the recorded ratio by more than that share of it.
+    """
     threads, compared = torch.get_num_threads(), 0
     fell: list[str] = []
     for name in names:
@@ -109,10 +112,11 @@ def quick(clock: Clock, recorded: dict[str, Any], names: list[str], *, seconds: 
             continue
         best, wide = speed.best(before), spread(before["control"])
         now = in_its_own_process(pair, name, best, setting, seconds)
-        was, is_ = before["ratios"][best][0], now["ratio"][0]
-        held = is_ >= was - wide
+        was, (is_, low, high) = before["ratios"][best][0], now["ratio"]
+        held = high >= was * (1 - wide)
         print(
-            f"{'✓' if held else '✗'} {name}: {best} takes {is_:.2f} times as long, was {was:.2f} ± {wide:.2f}",
+            f"{'✓' if held else '✗'} {name}: {best} takes {is_:.2f} [{low:.2f}, {high:.2f}] times as long, "
+            f"was {was:.2f} ± {wide:.0%}",
             flush=True,
         )
         fell, compared = fell + [name] * (not held), compared + 1

@@ -246,6 +246,13 @@ def test_the_quick_check_fails_when_a_ratio_fell_and_passes_when_it_did_not(reco
     assert "✓ DNL block" in capsys.readouterr().out
 
 
+def test_a_ratio_fell_if_its_whole_interval_is_below_what_the_control_allows(recorded, monkeypatch, capsys):
+    monkeypatch.setattr(command, "in_its_own_process", lambda *_: {"ratio": (1.0, 0.97, 1.04)})
+    assert command.main(recorded(1.15)) == 0  # 1.15, less a tenth, is 1.035
+    assert command.main(recorded(1.17)) == 1
+    assert "takes 1.00 [0.97, 1.04] times as long, was 1.17 ± 10%" in capsys.readouterr().out
+
+
 def test_a_row_can_be_had_from_a_process_of_its_own():
     assert comparing.in_its_own_process(platform.python_version) == platform.python_version()
 
