@@ -158,8 +158,11 @@ def small(monkeypatch):
     """The blocks on few pixels, and every process this one."""
     for name in BLOCKS:
         monkeypatch.setitem(CASES, name, replace(CASES[name], shape=(256, 6, 5), quick=1))
+
+    def here(work, *arguments, keeping=False):
+        return work(*arguments, rounds=2)
+
     for module in (command, comparing):
-        here = lambda work, *arguments, keeping=False: work(*arguments, rounds=2)  # noqa: E731
         monkeypatch.setattr(module, "in_its_own_process", here)
 
 
