@@ -9,7 +9,7 @@ SAY = @printf '\n\033[1m%s\033[0m\n'
 # The kernel's word on TCP is of no use to a reader of the build's output.
 export PYDEVD_DISABLE_FILE_VALIDATION = 1
 
-.PHONY: book test lint notebooks bench serve clean
+.PHONY: book test lint notebooks bench lighthouse serve clean
 
 book: $(VENV)/ready  ## execute what changed and build the site
 	$(SAY) "Building the book"
@@ -36,6 +36,9 @@ notebooks: $(VENV)/ready
 
 bench: $(VENV)/ready  ## time the models beside their peers, which takes long; QUICK=1: has anything become slower?
 	@$(BIN)/python -W ignore -m benchmarks $(if $(QUICK),--quick)
+
+lighthouse: book  ## Lighthouse's marks for every page, or for PAGES="book/vit ..."; needs npx
+	@$(BIN)/python tests/book/lighthouse.py $(PAGES)
 
 serve: $(VENV)/ready  ## show the site and rebuild it on change
 	@$(BIN)/python book/serve.py

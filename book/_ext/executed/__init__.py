@@ -15,7 +15,22 @@ from sphinx.util import logging
 
 from attention_notes.claims import ClaimError, audit, calls, load_facts
 
-from . import formulas, ledger, lineage, source
+from . import (
+    addresses,
+    dress,
+    formulas,
+    glossary,
+    ledger,
+    lineage,
+    live,
+    reading,
+    record,
+    search,
+    seo,
+    slides,
+    source,
+    sources,
+)
 from .ahead import execute_ahead
 from .closure import code_cells, files_behind, fingerprint, folder_fingerprint
 from .references import resolver
@@ -28,10 +43,10 @@ _TOLD = re.compile(r"\{told\}`([^`]+)`")
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Connect to Sphinx."""
-    formulas.setup(app)
-    ledger.setup(app)
-    lineage.setup(app)
-    source.setup(app)
+    for part in (dress, formulas, ledger, lineage, live, seo, source):
+        part.setup(app)
+    for part in (addresses, glossary, search, slides, reading, sources, record):  # what stands at the foot comes last
+        part.setup(app)
     app.connect("config-inited", _base_address)
     app.connect("builder-inited", _audit_claims)
     app.connect("env-get-outdated", _outdated)
@@ -39,7 +54,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("env-before-read-docs", _execute_ahead)
     app.connect("source-read", _key_the_cache)
     app.connect("doctree-read", _anchor_claims)
-    app.connect("html-page-context", _no_thebe, priority=900)
     app.connect("build-finished", _harvest)
     return {"version": "1", "parallel_read_safe": False, "parallel_write_safe": True}
 
@@ -78,13 +92,14 @@ def _audit_claims(app: Sphinx) -> None:
 
 def _outdated(app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
     """Chapters whose page was made from other code than there is now; all pages when what dresses them has changed."""
-    dress = folder_fingerprint(_root(app) / "book/_static", _root(app) / "book/_ext")
-    before, env.book_dress = getattr(env, "book_dress", dress), dress  # type: ignore[attr-defined]
+    folders = (_root(app) / folder for folder in ("book/_static", "book/_ext", live.FOLDER))
+    dressed = folder_fingerprint(*folders)
+    before, env.book_dress = getattr(env, "book_dress", dressed), dressed  # type: ignore[attr-defined]
     marks = {docname: fingerprint(path, _root(app)) for docname, path in chapters(env)}
     return [
         docname
         for docname in env.all_docs
-        if before != dress or env.metadata[docname].get("fingerprint") != marks.get(docname)
+        if before != dressed or env.metadata[docname].get("fingerprint") != marks.get(docname)
     ]
 
 
@@ -154,15 +169,6 @@ def _harvest(app: Sphinx, exception: Exception | None) -> None:
         )
         if write_if_changed(path.with_suffix(".ipynb"), notebook):
             logger.info(f"kept the executed twin {path.with_suffix('.ipynb').name}")
-
-
-def _no_thebe(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: nodes.document) -> None:
-    """Jupyter Book brings sphinx-thebe along, whose script knows a third party's address; the book does not use it."""
-    context["script_files"] = [
-        script
-        for script in context["script_files"]
-        if "thebe" not in str(getattr(script, "filename", "")) and "THEBE" not in str(getattr(script, "attributes", ""))
-    ]
 
 
 def _root(app: Sphinx) -> Path:

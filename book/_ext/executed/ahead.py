@@ -17,6 +17,9 @@ from myst_nb.core.read import create_nb_reader
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 
+from .closure import files_behind
+from .record import circumstances
+
 logger = logging.getLogger(__name__)
 _AT_ONCE = min(os.cpu_count() or 1, 4)  # each has a kernel of its own, and holds a model or two
 
@@ -25,6 +28,7 @@ def execute_ahead(env: BuildEnvironment, sources: Iterable[tuple[Path, str]]) ->
     """Execute what the cache does not have of the pages whose files and texts are given, and keep it there."""
     config = env.mystnb_config  # type: ignore[attr-defined]
     cache = get_cache(config.execution_cache_path)
+    root = Path(env.srcdir)
     waiting = [(path, notebook) for path, notebook in _notebooks(env, sources) if not _has(cache, notebook)]
     if len(waiting) < 2:
         return
@@ -37,7 +41,8 @@ def execute_ahead(env: BuildEnvironment, sources: Iterable[tuple[Path, str]]) ->
         for done in as_completed([pool.submit(execute, *one) for one in waiting]):
             path, result = done.result()
             if result.err is None:
-                bundle = CacheBundleIn(result.nb, str(path), data={"execution_seconds": result.time})
+                known = circumstances(root, [path, *files_behind(path, root)])
+                bundle = CacheBundleIn(result.nb, str(path), data={"execution_seconds": result.time, **known})
                 cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
                 logger.info(f"{path}: Executed notebook in {result.time:.2f} seconds")
 

@@ -51,9 +51,9 @@ def _visit_block(writer: Any, node: nodes.math_block) -> None:
     if "\\\\" in formula and "\\begin{" not in formula:
         formula = f"\\begin{{aligned}}{formula}\\end{{aligned}}"
     writer.body.append(render(formula, display=True))
-    if node["number"]:
-        writer.body.append(f'<span class="eqno">({get_node_equation_number(writer, node)})')
-        writer.add_permalink_ref(node, "Link to this equation")
-        writer.body.append("</span>")
+    number = f"({get_node_equation_number(writer, node)})" if node["number"] else ""
+    writer.body.append(f'<span class="eqno{"" if number else " unnumbered"}">{number}')
+    writer.add_permalink_ref(node, "Link to this equation")
+    writer.body.append("</span>")
     writer.body.append("</div>\n")
     raise nodes.SkipNode

@@ -14,6 +14,8 @@ from typing import Any
 
 import nbformat
 
+from .live import is_live
+
 INSTALL = """\
 # On Colab this installs the book's package beside the torch that is there; anywhere else it does nothing.
 import sys
@@ -143,7 +145,11 @@ def _inline(text: str, resolve: Resolve) -> str:
 
 
 def _code_cell(cell: Mapping[str, Any]) -> nbformat.NotebookNode:
-    tags = cell["metadata"].get("tags", [])
+    tags = [*cell["metadata"].get("tags", [])]
+    if any(is_live(output.get("data", {}).get("text/html", "")) for output in cell["outputs"]):
+        if len(cell["outputs"]) > 1:
+            raise ValueError(f"a cell that shows a live component shows nothing else:\n{cell['source']}")
+        tags += ["live", "nbval-ignore-output"]  # a picture, and like a picture it is not compared
     return nbformat.v4.new_code_cell(
         cell["source"],
         outputs=_merge_streams([_text_only(output) for output in cell["outputs"]]),
@@ -154,7 +160,11 @@ def _code_cell(cell: Mapping[str, Any]) -> nbformat.NotebookNode:
 def _text_only(output: Mapping[str, Any]) -> nbformat.NotebookNode:
     kept = dict(output)
     if "data" in kept:
-        kept["data"] = {kind: data for kind, data in kept["data"].items() if not kind.startswith("image/")}
+        kept["data"] = {
+            kind: data
+            for kind, data in kept["data"].items()
+            if not kind.startswith("image/") and not (kind == "text/html" and is_live(data))
+        }
         kept["metadata"] = {}
     return nbformat.from_dict(kept)
 

@@ -1,0 +1,75 @@
+"""The search of the site, taught three things: words in Chinese, names of models, and terms of the glossary.
+
+Sphinx splits text where there is no letter. Chinese writes its words without a gap, so a whole clause becomes one word
+that nobody looks for; and a word of two characters is too short for Sphinx to look for it within another.
+"""
+
+import re
+from typing import Any
+
+import sphinx.search
+from docutils import nodes
+from sphinx import addnodes
+from sphinx.application import Sphinx
+from sphinx.search.en import SearchEnglish
+
+from attention_notes.claims import keys, load_facts
+
+LONGEST = 8  # characters of a Chinese term
+HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]+")
+
+
+class SearchEnglishAndChinese(SearchEnglish):
+    """English as Sphinx has it; of Chinese, every piece that may be a word."""
+
+    # The same on the reader's side: a run of Chinese is cut, from left to right, into the longest pieces that the index
+    # has. What it has nowhere stays whole, and so is told to be nowhere.
+    js_splitter_code = r"""
+function splitQuery(query) {
+  const words = query.split(/[^\p{Letter}\p{Number}_\p{Emoji_Presentation}]+/u).filter(Boolean);
+  const known = (word) => Search._index !== null && Object.hasOwn(Search._index.terms, word);
+  const cut = (run) => {
+    const found = [];
+    for (let at = 0; at < run.length; at++) {
+      let length = Math.min(run.length - at, LONGEST);
+      while (length > 1 && !known(run.slice(at, at + length))) length--;
+      if (length > 1) found.push(run.slice(at, at + length)), (at += length - 1);
+    }
+    return found.length ? found : [run];
+  };
+  const runs = words.flatMap((word) => word.match(/\p{Script=Han}+|\P{Script=Han}+/gu));
+  return runs.flatMap((run) => (/\p{Script=Han}/u.test(run) ? cut(run) : run));
+}
+""".replace("LONGEST", str(LONGEST))
+
+    def split(self, input: str) -> list[str]:
+        """The words of a text: runs of letters, and the pieces of two characters and more of each run of Chinese."""
+        return [piece for word in super().split(input) for piece in pieces(word)]
+
+
+def pieces(word: str) -> list[str]:
+    """A word cut where the script changes; of Chinese all substrings of two to ``LONGEST`` characters."""
+    found = [part for part in HAN.sub(" ", word).split() if part]
+    for run in HAN.findall(word):
+        ends = ((i, j) for i in range(len(run)) for j in range(i + 2, min(i + LONGEST, len(run)) + 1))
+        found += [run[i:j] for i, j in ends] or [run]
+    return found
+
+
+def setup(app: Sphinx) -> None:
+    """Take the place of Sphinx's English, and connect."""
+    sphinx.search.languages["en"] = SearchEnglishAndChinese
+    app.connect("doctree-read", _name_models, priority=600)
+
+
+def model_names(key: str) -> list[str]:
+    """What a reader may call a chapter by: the key of its paper, and the names of the models in it."""
+    return [key, key.replace("_", "-"), *load_facts(key)["variants"]] if key in keys() else []
+
+
+def _name_models(app: Sphinx, doctree: nodes.document) -> None:
+    """Enter a chapter's names in the index, so that looking for one leads to it before all pages that mention it."""
+    names = dict.fromkeys(model_names(app.env.docname.rsplit("/", 1)[-1]))
+    entries: list[Any] = [("single", name, "", "main", None) for name in names]
+    if entries:
+        doctree += addnodes.index(entries=entries)
