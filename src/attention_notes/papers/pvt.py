@@ -390,7 +390,7 @@ def _stages(
         stride, blocks = 2 if i else 4, []
         image = (max(image[0] // stride, 1), max(image[1] // stride, 1))
         depth, heads, ratio, expansion = (sizes[name][i] for name in ("depths", "heads", "ratios", "expansions"))
-        for rate in (next(rates) for _ in range(depth)):
+        for _, rate in zip(range(depth), rates, strict=False):
             attention = SpatialReductionAttention(dim, heads=heads, reduction=design.reduction(dim, ratio=ratio))
             blocks.append(Block(dim, attention=attention, mlp=design.mlp(dim, hidden=expansion * dim), drop_path=rate))
         patches, positions = design.patches(channels, dim=dim, stride=stride), design.positions(dim, grid=image)

@@ -298,8 +298,8 @@ def add_norms(model: Swin, *, every: int) -> Swin:
     return model
 
 
-_V2: dict[str, Any] = {"block": partial(Block, attention=CosineWindowAttention, residual=ResPostNorm)}
-_V2 |= {"merging": PostNormMerging}
+_V2_BLOCK = partial(Block, attention=CosineWindowAttention, residual=ResPostNorm)
+_V2: dict[str, Any] = {"block": _V2_BLOCK, "merging": PostNormMerging}
 _T = {"dim": 96, "depths": (2, 2, 6, 2), "heads": (3, 6, 12, 24), "drop_path": 0.2}
 _S = {"dim": 96, "depths": (2, 2, 18, 2), "heads": (3, 6, 12, 24), "drop_path": 0.3}
 _B = {"dim": 128, "depths": (2, 2, 18, 2), "heads": (4, 8, 16, 32), "drop_path": 0.5}
