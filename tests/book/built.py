@@ -4,8 +4,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
 
 import nbformat
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "book/_ext"))
@@ -17,6 +19,22 @@ from attention_notes.claims import keys  # noqa: E402
 CHAPTERS = sorted(f for f in (ROOT / "book").glob("*.md") if code_cells(f.read_text(encoding="utf-8")))
 NOTEBOOKS = [chapter.stem for chapter in CHAPTERS]
 KEYS = [name for name in NOTEBOOKS if name in keys()]  # those that tell of a paper
+
+
+def base_of(repository: str) -> SplitResult:
+    """Where the site will be: https://github.com/a/b is shown at https://a.github.io/b/."""
+    owner, name = repository.rstrip("/").split("/")[-2:]
+    return urlsplit(f"https://{owner}.github.io/{name}/")
+
+
+def pages_of(toc: str) -> list[str]:
+    """The pages of the book in their order, as ``book/vit``."""
+    contents = yaml.safe_load(toc)
+    return [contents["root"], *(page["file"] for part in contents["parts"] for page in part["chapters"])]
+
+
+PAGES = pages_of((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+BASE = base_of(yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]["url"])
 
 
 def jupyter_book(root: Path) -> subprocess.CompletedProcess[str]:

@@ -1,10 +1,13 @@
-"""The book, built once for all tests that look at it."""
+"""The book, built once for all tests that look at it, served as the web will serve it, and a browser to look with."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from built import ROOT, jupyter_book
+from built import BASE, ROOT, jupyter_book
 from filelock import FileLock
+from playwright.sync_api import Browser, Page
+from visiting import CHROMIUM, NO_BROWSER, browsing, quiet, serving
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +20,35 @@ def site(tmp_path_factory, testrun_uid) -> Path:
             assert build.returncode == 0, build.stdout[-3000:] + build.stderr[-3000:]
             done.touch()
     return ROOT / "_build/html"
+
+
+@pytest.fixture(scope="session")
+def address(site) -> Iterator[str]:
+    """Where the site is served, below the path that it will have."""
+    with serving(site, BASE.path) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A browser whose network is cut off."""
+    if CHROMIUM is None:
+        pytest.skip(NO_BROWSER)
+    with browsing() as browser:
+        yield browser
+
+
+@pytest.fixture(params=[(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")], ids=lambda p: f"{p[0]}-{p[1]}")
+def tab(request, browser) -> Iterator[Page]:
+    """A page at one of the widths, in one of the themes, that notes what goes wrong."""
+    width, theme = request.param
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
+    yield quiet(context.new_page())
+    context.close()
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Nobody should overlook that the pages were not looked at."""
+    if CHROMIUM is None:
+        terminalreporter.section("NO BROWSER", red=True, bold=True)
+        terminalreporter.line(NO_BROWSER, red=True)

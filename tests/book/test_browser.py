@@ -1,81 +1,45 @@
-"""The site in a real browser whose network is cut off: complete, quiet, and within the width of the screen."""
-
-import functools
-import http.server
-import shutil
-import threading
-from collections.abc import Iterator
+"""The site in a real browser whose network is cut off: complete, quiet, within the width of the screen, open to all."""
 
 import pytest
-from built import KEYS, NOTEBOOKS
-from playwright.sync_api import Browser, Page, sync_playwright
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-PAGES = ["intro", "notation", "ledger", "references", *NOTEBOOKS]
-
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None,
-    reason="NO BROWSER: the pages were NOT looked at; install one (Debian: apt-get install chromium) and run again",
-)
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture(scope="module")
-def address(site) -> Iterator[str]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=site))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    offline = [
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-background-networking",
-        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-    ]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*offline, "--disable-component-update"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(params=[(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")], ids=lambda p: f"{p[0]}-{p[1]}")
-def tab(request, browser) -> Iterator[Page]:
-    width, theme = request.param
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
-    page = context.new_page()
-    page.problems = []
-    page.on(
-        "request", lambda r: None if r.url.startswith(("http://127.0.0.1", "data:")) else page.problems.append(r.url)
-    )
-    page.on("requestfailed", lambda r: page.problems.append(f"failed: {r.url}"))
-    page.on("response", lambda r: page.problems.append(f"{r.status}: {r.url}") if r.status >= 400 else None)
-    page.on("pageerror", lambda error: page.problems.append(str(error)))
-    page.on("console", lambda m: page.problems.append(m.text) if m.type == "error" else None)
-    yield page
-    context.close()
+from built import KEYS, PAGES
+from visiting import awake, barriers, quiet
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_is_complete_and_quiet_without_a_network(tab, address, name):
-    tab.goto(f"{address}/book/{name}.html", wait_until="networkidle")
+def test_a_page_is_complete_and_quiet_without_a_network_and_has_no_barrier(tab, address, name):
+    tab.goto(f"{address}/{name}.html", wait_until="networkidle")
+    awake(tab)
     assert tab.problems == []
     assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page scrolls sideways"
     broken = "[...document.images].filter(i => i.complete && !i.naturalWidth && i.offsetParent).map(i => i.src)"
     assert tab.evaluate(broken) == []
     assert tab.evaluate("document.fonts.status") == "loaded"
-    if name in KEYS:
+    if name.removeprefix("book/") in KEYS:
         assert tab.locator(".katex").count() > 20
         assert tab.evaluate("document.fonts.check('16px KaTeX_Main')")
         assert tab.locator("figure img").count() > 2
         assert tab.locator("button.copybtn").count() > 5
+    assert barriers(tab) == []
+
+
+@pytest.mark.parametrize(("width", "theme"), [(390, "light"), (1280, "dark")])
+@pytest.mark.parametrize("name", ["search", "404", *(f"slides/{key}" for key in KEYS)])
+def test_what_surrounds_the_chapters_is_quiet_and_has_no_barrier(browser, address, name, width, theme):
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
+    page = quiet(context.new_page())
+    page.goto(f"{address}/{name}.html", wait_until="networkidle")
+    assert page.problems == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page scrolls sideways"
+    assert barriers(page) == []
+    context.close()
+
+
+def test_a_barrier_that_is_there_is_found(browser, address):
+    page = browser.new_page()
+    page.goto(f"{address}/book/intro.html", wait_until="networkidle")
+    page.evaluate("document.querySelector('article').insertAdjacentHTML('beforeend', '<img src=\"x.png\">')")
+    assert any(line.startswith("image-alt") for line in barriers(page))
+    page.close()
 
 
 def test_the_theme_can_be_switched_and_has_its_icons(browser, address):

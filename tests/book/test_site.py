@@ -5,10 +5,9 @@ import re
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import unquote, urldefrag
 
 import pytest
-from built import KEYS, NOTEBOOKS, ROOT
+from built import KEYS, NOTEBOOKS, PAGES, ROOT
 
 from attention_notes.claims import claims, keys
 
@@ -58,8 +57,8 @@ def pages(site) -> list[Path]:
 
 
 def test_every_chapter_has_its_page(site):
-    names = ["intro", "notation", "ledger", "references", *NOTEBOOKS]
-    assert [name for name in names if not (site / f"book/{name}.html").exists()] == []
+    assert [name for name in PAGES if not (site / f"{name}.html").exists()] == []
+    assert {f"book/{name}" for name in NOTEBOOKS} <= {*PAGES}
 
 
 def test_no_page_fetches_anything_from_a_third_party(pages):
@@ -78,20 +77,6 @@ def test_styles_and_scripts_name_no_host_to_fetch_from(site):
     assert found == set()
 
 
-def test_every_internal_link_and_anchor_is_alive(pages, site):
-    dead = set()
-    for path in pages:
-        for link in {*page(path).links, *page(path).fetched}:
-            if re.match(r"\w+:|//", link):
-                continue
-            address, anchor = urldefrag(link.split("?")[0] if "#" not in link else link)
-            target = (path.parent / unquote(address)).resolve() if address else path
-            anchored = not anchor or target.suffix != ".html"
-            if not target.exists() or not (anchored or unquote(anchor) in page(target).ids):
-                dead.add((path.name, link))
-    assert dead == set()
-
-
 def test_formulas_were_rendered_when_the_site_was_built(pages, site):
     for path in pages:
         text = path.read_text(encoding="utf-8")
@@ -99,6 +84,17 @@ def test_formulas_were_rendered_when_the_site_was_built(pages, site):
         assert not re.search(r"<script[^>]*mathjax", text, flags=re.IGNORECASE), path.name
     for key in KEYS:
         assert 'class="katex"' in (site / f"book/{key}.html").read_text(encoding="utf-8")
+
+
+def test_chapters_have_the_live_figures_that_they_promise(site):
+    inspected = ("transformer", "vit", "deit", "swin", "pvt", "non_local", "dnl")
+    also = {"transformer": {"softmax"}, "vit": {"draw"}, "swin": {"sees", "windows"}}
+    promised = {key: {"inspector"} | also.get(key, set()) for key in inspected}
+    for key, kinds in promised.items():
+        text = (site / f"book/{key}.html").read_text(encoding="utf-8")
+        assert kinds <= {*re.findall(r'<figure class="live" data-live="(\w+)"', text)}, key
+        assert "data-live-source" not in text, "scripts are files of their own"
+        assert "_static/live/components.js" in text, key
 
 
 def test_every_picture_says_what_it_shows(pages):

@@ -1,0 +1,77 @@
+"""The walks through modules, in a browser: three columns side by side, one below the other on a phone."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from built import NOTEBOOKS
+from playwright.sync_api import Browser, Page
+from visiting import whole
+
+CELLS = """[...document.querySelectorAll(".walk tbody tr")].map(row => [...row.cells].map(cell => {
+  const {left, right, top, bottom, height} = cell.getBoundingClientRect();
+  const label = getComputedStyle(cell, "::before").content;
+  const formulas = cell.querySelectorAll(".katex").length;
+  const spills = cell.scrollWidth - cell.clientWidth;
+  return {left, right, top, bottom, height, label, formulas, spills, text: cell.innerText.trim()};
+}))"""
+
+
+@pytest.fixture(scope="module")
+def walks(site: Path) -> list[str]:
+    """The chapters that walk through a module."""
+    pages = [name for name in NOTEBOOKS if 'class="walk"' in (site / f"book/{name}.html").read_text(encoding="utf-8")]
+    assert pages, "no chapter walks through a module"
+    return pages
+
+
+def looked_at(browser: Browser, address: str, name: str, width: int, theme: str) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
+    page = context.new_page()
+    page.goto(f"{address}/book/{name}.html", wait_until="networkidle")
+    assert whole(page).evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} scrolls sideways"
+    yield page
+    context.close()
+
+
+def rows(page: Page) -> list[list[dict[str, Any]]]:
+    found = page.evaluate(CELLS)
+    assert found
+    assert {len(row) for row in found} == {3}
+    return found
+
+
+def test_the_columns_stand_side_by_side_and_what_they_hold_stays_inside(browser, address, walks):
+    for name in walks:
+        for page in looked_at(browser, address, name, 1280, "light"):
+            found = rows(page)
+            assert any(row[0]["formulas"] for row in found), name
+            assert [row[0]["text"] for row in found if row[0]["text"] and not row[0]["formulas"]] == []
+            assert [row for row in found if any("$" in cell["text"] or "`" in cell["text"] for cell in row)] == []
+            assert any(" = " in row[2]["text"] for row in found), name
+            article = page.locator("article").first.bounding_box()
+            for row in found:
+                equation, code, shape = row
+                assert equation["top"] == code["top"] == shape["top"]
+                assert article["x"] - 1 <= equation["left"]
+                assert equation["right"] <= code["left"] + 1
+                assert code["right"] <= shape["left"] + 1
+                assert shape["right"] <= article["x"] + article["width"] + 1
+                assert [cell["text"] for cell in row if cell["spills"] > 1] == [], name
+                assert [cell["label"] for cell in row] == ["none"] * 3
+
+
+def test_the_columns_are_stacked_and_labelled_on_a_phone(browser, address, walks):
+    for name in walks:
+        for page in looked_at(browser, address, name, 390, "dark"):
+            for row in rows(page):
+                shown = [cell for cell in row if cell["height"]]
+                assert [cell["label"] for cell in shown] == [
+                    f'"{label}"' for label, cell in zip(("equation", "code", "shape"), row, strict=True) if cell["text"]
+                ]
+                assert len({cell["left"] for cell in shown}) == 1
+                for above, below in pairwise(shown):
+                    assert above["bottom"] <= below["top"] + 1
+                assert [cell["text"] for cell in shown if cell["spills"] > 1] == [], name
