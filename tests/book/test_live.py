@@ -327,7 +327,8 @@ def test_a_component_whose_data_do_not_come_leaves_its_picture(look, served):
     for name, content in files.items():
         if name.endswith(".png"):
             (folder / "lost/_static/live" / name).write_bytes(content)
-    page = look(body + source("inspector"))
+    page = look(body + source("inspector"), near=False)
+    page.wait_for_timeout(500)
     assert page.locator("figure.live > img").evaluate("picture => picture.naturalWidth") > 100
     assert page.locator("figure.live select").count() == 0
     assert any("no data at" in problem for problem in page.problems)
