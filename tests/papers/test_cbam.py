@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from attention_notes.claims import load_facts
-from attention_notes.layers.resnet import resnet
+from attention_notes.layers.resnet import ResNet, basic, resnet
 from attention_notes.papers.cbam import (
     CBAM,
     VARIANTS,
@@ -17,6 +17,7 @@ from attention_notes.papers.cbam import (
     average,
     cbam,
     channel_first,
+    initialise,
     maximum,
     parallel,
     spatial_first,
@@ -55,12 +56,12 @@ def literal_channel(module, x):
             [max(pixel for row in plane for pixel in row) for plane in x[b]],
         ):
             hidden = []
-            for unit in range(first.out_channels):
-                score = first.bias[unit] + sum(w * s for w, s in zip(first.weight[unit, :, 0, 0], summary, strict=True))
+            for unit in range(first.out_features):
+                score = first.bias[unit] + sum(w * s for w, s in zip(first.weight[unit], summary, strict=True))
                 hidden.append(score if score > 0 else 0 * score)
             for c in range(x.shape[1]):
                 total[c] = total[c] + second.bias[c]
-                for w, h in zip(second.weight[c, :, 0, 0], hidden, strict=True):
+                for w, h in zip(second.weight[c], hidden, strict=True):
                     total[c] = total[c] + w * h
         gates[b, :, 0, 0] = 1 / (1 + torch.exp(-total))
     return gates
@@ -106,7 +107,7 @@ def test_gates_equal_those_of_timm_but_for_its_missing_biases_and_its_order_of_m
     theirs, ours = CbamModule(CHANNELS, rd_channels=3).eval(), block()
     for i, name in ((0, "fc1"), (2, "fc2")):
         ours.channel.mlp[i].bias.data.zero_()
-        getattr(theirs.channel, name).weight.data.copy_(ours.channel.mlp[i].weight)
+        getattr(theirs.channel, name).weight.data.copy_(ours.channel.mlp[i].weight[..., None, None])
     theirs.spatial.conv.conv.weight.data.copy_(ours.spatial.convolution.weight)
     theirs.spatial.conv.bn.load_state_dict(ours.spatial.norm.state_dict())
     x = torch.randn(BATCH, CHANNELS, Y, X)
@@ -166,8 +167,8 @@ def test_a_map_is_multiplied_by_its_gate_not_added_to_itself():
 def test_one_perceptron_serves_both_poolings():
     made = block().channel
     flat = torch.randn(BATCH, CHANNELS, 1, 1).expand(-1, -1, Y, X)  # its average is its maximum
-    once = made.mlp(flat[..., :1, :1])
-    assert close(made(flat), (2 * once).sigmoid())
+    once = made.mlp(flat[..., 0, 0])
+    assert close(made(flat), (2 * once).sigmoid()[..., None, None])
 
 
 def test_channel_gates_do_not_know_where():
@@ -194,7 +195,7 @@ def test_orders_differ_and_agree_where_one_gate_is_open():
 
 def test_squeeze_and_excitation_is_the_average_alone():
     squeeze, x = SqueezeExcitation(32, reduction=4), torch.randn(BATCH, 32, Y, X)
-    assert close(squeeze(x), x * squeeze.mlp(x.mean((-2, -1), keepdim=True)).sigmoid())
+    assert close(squeeze(x), x * squeeze.mlp(x.mean((-2, -1))).sigmoid()[..., None, None])
 
 
 def test_the_block_stands_before_the_sum():
@@ -208,6 +209,73 @@ def test_the_block_stands_before_the_sum():
     model = cbam("cbam_resnet18", block=Closed, width=6, num_classes=5).eval()
     x = torch.randn(2, 6, 8, 8)
     assert torch.equal(model.stages[0](x), x.relu())
+
+
+def uniform(weight):
+    """Whether a weight looks drawn evenly between plus and minus the root of one over its fan in."""
+    bound = weight[0].numel() ** -0.5
+    return 0.9 * bound < weight.abs().max() < bound and weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.1)
+
+
+def spread(weight, fan):
+    """Whether a weight looks normal, with a deviation of the root of two over ``fan``."""
+    deviation = (2 / fan) ** 0.5
+    return weight.std().item() == pytest.approx(deviation, rel=0.1) and weight.abs().max() > 2.2 * deviation
+
+
+def test_a_network_starts_as_the_authors_network_starts():
+    """What their loop over the parameters leaves zero, one, drawn evenly and drawn normally."""
+    torch.manual_seed(0)
+    model = cbam("cbam_resnet18")
+    blocks = [block for stage in model.stages for block in stage]
+    assert len(blocks) == 8
+    for block in blocks:
+        channel, spatial = block.end.channel, block.end.spatial
+        assert uniform(channel.mlp[0].weight)
+        assert uniform(channel.mlp[2].weight)
+        assert not any(layer.bias.any() for layer in (channel.mlp[0], channel.mlp[2]))
+        assert spatial.norm.momentum == 0.01
+        for convolution, norm in block.branch[::2]:
+            assert spread(convolution.weight, 9 * convolution.out_channels)
+            assert (norm.weight == 1).all()
+            assert not norm.bias.any()
+    assert spread(torch.cat([block.end.spatial.convolution.weight for block in blocks]), 7 * 7)
+    assert not any(block.end.spatial.norm.weight.any() or block.end.spatial.norm.bias.any() for block in blocks)
+    shortcuts = [block.shortcut for block in blocks if isinstance(block.shortcut, nn.Sequential)]
+    assert len(shortcuts) == 3
+    assert all(uniform(convolution.weight) and (norm.weight == 1).all() for convolution, norm in shortcuts)
+    assert spread(model.head.weight, 512)
+    assert not model.head.bias.any()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_at_birth_spatial_gates_are_one_half_and_channel_gates_lie_around_it(training):
+    torch.manual_seed(0)
+    model = cbam("cbam_resnet18", num_classes=None).train(training)
+    gates = {"channel": [], "spatial": []}
+    for block in (block for stage in model.stages for block in stage):
+        for name, seen in gates.items():
+            getattr(block.end, name).register_forward_hook(lambda _, __, gate, seen=seen: seen.append(gate.flatten()))
+    model(torch.rand(3, 3, 64, 64))
+    assert (torch.cat(gates["spatial"]) == 0.5).all()
+    channel = torch.cat(gates["channel"])
+    assert channel.mean().item() == pytest.approx(0.5, abs=0.1)
+    assert channel.std() < 0.2
+
+
+def test_at_birth_the_weight_of_the_norm_alone_can_open_a_spatial_gate():
+    model = cbam("cbam_resnet18", width=16, num_classes=5)
+    model(torch.rand(3, 3, 64, 64)).square().sum().backward()
+    spatial = model.stages[0][0].end.spatial
+    assert spatial.norm.weight.grad.any()
+    assert not spatial.convolution.weight.grad.any()
+
+
+def test_the_start_is_that_of_a_foreign_network_with_blocks_too():
+    made = ResNet(basic, depths=(1,), dilations=(1,), width=16, num_classes=None, branch=SqueezeExcitation)
+    assert made.stages[0][0].end.mlp[0].bias.any()
+    assert initialise(made) is made
+    assert not made.stages[0][0].end.mlp[0].bias.any()
 
 
 def test_bad_sizes_are_named(unchecked):

@@ -74,7 +74,7 @@ def literal(kind, p, x):
             mu_q, mu_k = sum(q) / n, sum(k) / n
             plain = [SCALE * (q[i] @ k[j]) for j in range(n)]
             pair = [SCALE * ((q[i] - mu_q) @ (k[j] - mu_k)) for j in range(n)]
-            shared = [SCALE * (mu_q @ k[j]) for j in range(n)]
+            shared = [mu_q @ k[j] for j in range(n)]  # the scale is for the pairs
         if kind == "disentangled":
             w = [p["gamma"] * a + b for a, b in zip(shares(pair), shares(m), strict=True)]
         elif kind == "added":
@@ -164,6 +164,23 @@ def test_multiplied_by_the_unary_term_that_it_replaces_it_is_coupled_again():
     wanted = coupled.attention.query(tokens).mean(1) * SCALE
     multiplied.attention.saliency.weight.data = wanted @ coupled.attention.key.weight.data
     assert close(multiplied(x), coupled(x))
+
+
+@pytest.mark.parametrize("kind", ["added", "disentangled"])
+def test_the_scale_is_for_the_pairs_alone(kind):
+    """The authors' configurations divide pairwise scores by a small temperature; it must not sharpen the unary map."""
+    x, maps_of = maps(), []
+    for scale in (1.0, 20.0):
+        torch.manual_seed(0)
+        model = DNL(CHANNELS, attention=partial(KINDS[kind].func, inner=INNER, scale=scale)).double()
+        for parameter in model.parameters():
+            nn.init.normal_(parameter, std=0.4)
+        nn.init.zeros_(model.attention.gamma)  # the unary half alone
+        maps_of.append(model(x))
+        model.attention.gamma.data.fill_(1.0)
+        maps_of.append(model(x))
+    assert torch.equal(maps_of[0], maps_of[2])
+    assert not close(maps_of[1], maps_of[3])
 
 
 @every_kind

@@ -5,7 +5,8 @@ places, each by a gate that is computed from two poolings of the map itself.
 
 Departures:
     - The maps stand in the order of equation 3, average first; the authors' code stacks the maximum first.
-    - As in the authors' code, not in the equations: biases in the perceptron, a batch norm after the 7 x 7 convolution.
+    - As in the authors' code, not in the equations: biases in the perceptron, a batch norm after the 7 x 7 convolution
+      with a momentum of 0.01, and the start of a network (``initialise``); the paper says nothing of either.
     - ``parallel`` multiplies by both gates; the paper does not say how its parallel arrangement joins them.
 """
 
@@ -18,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attention_notes.layers.resnet import VARIANTS as RESNETS
-from attention_notes.layers.resnet import ResNet, resnet
+from attention_notes.layers.resnet import Residual, ResNet, resnet
 
 Pool = Callable[[Tensor, tuple[int, ...]], Tensor]
 
@@ -38,7 +39,8 @@ class ChannelAttention(nn.Module):
 
         M_c(F) = σ(MLP(AvgPool(F)) + MLP(MaxPool(F))),   MLP(s) = W_1 relu(W_0 s)
 
-    One perceptron for all poolings. With ``pools=(average,)`` it is squeeze-and-excitation (Hu et al. 2018).
+    One perceptron for all poolings, of ``nn.Linear`` as in the authors' code: a ``ResNet`` draws the weights of its
+    convolutions anew, and leaves those alone. With ``pools=(average,)`` it is squeeze-and-excitation (Hu et al. 2018).
 
     Args:
         channels: channels C of the map.
@@ -55,11 +57,12 @@ class ChannelAttention(nn.Module):
             raise ValueError(f"channels={channels} leave no hidden unit at reduction={reduction}")
         self.pools = tuple(pools)
         hidden = channels // reduction
-        self.mlp = nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, channels, 1))
+        self.mlp = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels))
 
     def forward(self, x: Float[Tensor, "b c y x"]) -> Float[Tensor, "b c 1 1"]:
         """The gates M_c, between 0 and 1."""
-        return torch.stack([self.mlp(pool(x, (-2, -1))) for pool in self.pools]).sum(0).sigmoid()
+        scores = torch.stack([self.mlp(pool(x, (-2, -1)).flatten(1)) for pool in self.pools]).sum(0)
+        return scores.sigmoid()[..., None, None]
 
 
 class SpatialAttention(nn.Module):
@@ -81,7 +84,7 @@ class SpatialAttention(nn.Module):
             raise ValueError(f"kernel={kernel} is even: its middle is between two places; choose {kernel + 1}")
         self.pools = tuple(pools)
         self.convolution = nn.Conv2d(len(self.pools), 1, kernel, padding=kernel // 2, bias=False)
-        self.norm = nn.BatchNorm2d(1)
+        self.norm = nn.BatchNorm2d(1, momentum=0.01)
 
     def forward(self, x: Float[Tensor, "b c y x"]) -> Float[Tensor, "b 1 y x"]:
         """The gates M_s, between 0 and 1."""
@@ -148,11 +151,39 @@ class SqueezeExcitation(ChannelAttention):
         return super().forward(x) * x
 
 
+@torch.no_grad()
+def initialise(model: ResNet) -> ResNet:
+    """Start a ResNet with blocks as the authors' network starts, in place; ``cbam`` has done so.
+
+    Spatial gates start at exactly one half, their norm having a weight and a bias of zero. The perceptrons keep the
+    default start of ``nn.Linear`` but for their biases, which are zero, so that channel gates lie around one half. The
+    7 x 7 convolutions are drawn like all others of the branches; a shortcut's keeps the default start of
+    ``nn.Conv2d``, and the head has deviation √(2 / fan in) and no bias.
+    """
+    for module in model.modules():
+        if isinstance(module, SpatialAttention):
+            nn.init.zeros_(module.norm.weight)
+        elif isinstance(module, ChannelAttention):
+            for layer in module.mlp:
+                if isinstance(layer, nn.Linear):
+                    nn.init.zeros_(layer.bias)
+        elif isinstance(module, Residual) and isinstance(module.shortcut, nn.Sequential):
+            for layer in module.shortcut:
+                if isinstance(layer, nn.Conv2d):
+                    layer.reset_parameters()
+    if isinstance(model.head, nn.Linear):
+        nn.init.kaiming_normal_(model.head.weight)
+        nn.init.zeros_(model.head.bias)
+    return model
+
+
 VARIANTS: dict[str, str] = {f"cbam_{name}": name for name in RESNETS}  # table 4 has those up to 101 layers
 
 
 def cbam(variant: str, *, block: Callable[[int], nn.Module] = CBAM, **overrides: Any) -> ResNet:
     """A ResNet with a block at the end of every residual branch (figure 3), such as ``"cbam_resnet50"``.
+
+    It starts as the authors' network does (``initialise``).
 
     Args:
         variant: a key of ``VARIANTS``.
@@ -164,4 +195,4 @@ def cbam(variant: str, *, block: Callable[[int], nn.Module] = CBAM, **overrides:
     """
     if variant not in VARIANTS:
         raise ValueError(f"unknown variant {variant!r}; known: {', '.join(VARIANTS)}")
-    return resnet(VARIANTS[variant], **{"branch": partial(block), **overrides})
+    return initialise(resnet(VARIANTS[variant], **{"branch": partial(block), **overrides}))

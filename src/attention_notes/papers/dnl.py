@@ -8,7 +8,11 @@ Departures:
       the saliency, and the key's of a non-local block. Its query bias does act (on the unary term), and is there.
     - No pooling of the keys, as in the authors' segmentation models. Of those, the auxiliary loss on an earlier map is
       left out, and the stem of three 3 x 3 convolutions is the plain one of He et al. here.
-    - ``scale`` multiplies the pairwise scores: one in the paper's equations, 1 / (0.05 √d) in authors' configurations.
+    - ``scale`` multiplies the pairwise scores, never the unary ones: one in the paper's equations, in the authors'
+      configurations also 1 / (t √d) with t = 0.05 for Cityscapes and 0.1 for ADE20K.
+    - Queries and keys lose their mean over positions, as in the equations. Of the authors' configurations one does so;
+      ``ln_nostd`` takes away one number, the mean over positions and features, and one whitens nothing.
+    - Logits are enlarged with ``align_corners=False``; the authors' code has True.
 """
 
 from collections.abc import Callable
@@ -140,7 +144,8 @@ class Added(nn.Module):
         y_i = Σ_j (γ σ((q_i - μ_q)ᵀ(k_j - μ_k)) + σ(μ_qᵀ k_j)) v_j
 
     Args:
-        channels, inner, scale: as in ``Coupled``; γ as in ``Disentangled``.
+        channels, inner: as in ``Coupled``; γ as in ``Disentangled``.
+        scale: factor on the pairwise scores; the unary scores have none, as in the authors' code.
     """
 
     def __init__(self, channels: int, *, inner: int | None = None, scale: float = 1.0) -> None:
@@ -152,7 +157,7 @@ class Added(nn.Module):
         """Add what the two terms gather."""
         q, k, scale = self.coupled.query(x), self.coupled.key(x), self.coupled.scale
         pairwise = _attend(whitened(q), whitened(k), v, scale)
-        return self.gamma * pairwise + _attend(q.mean(dim=1, keepdim=True), k, v, scale)
+        return self.gamma * pairwise + _attend(q.mean(dim=1, keepdim=True), k, v, 1.0)
 
 
 class DNL(nn.Module):

@@ -7,7 +7,8 @@ residual block.
 Departures:
     - No pairwise function holds its N x N map: the Gaussian ones run on the fused kernel, the dot product multiplies
       the other two factors first, and the concatenation sorts. ``weights`` gives the literal map for looking.
-    - W_z has no bias where a batch norm follows it, which would cancel it.
+    - W_z has no bias where a batch norm follows it, which cancels it in training. To load weights that have that
+      bias, subtract it from the running mean.
     - Subsampling pools x before phi and g, as section 3.3's formula and the authors' code do; ``embed_then_pool`` is
       the last sentence of that section, which is another function.
     - The scores are not divided by the root of the width, as in the paper. The authors' code divides:

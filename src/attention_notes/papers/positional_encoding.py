@@ -212,7 +212,8 @@ class Rotary(nn.Module):
         (x_2i, x_2i+1)  ->  R(p θ_i) (x_2i, x_2i+1),   θ_i = base^(-2i/d)                    (equations 14 to 16, 34)
 
     so that the product of a query at p and a key at q depends on q - p only. No parameters. Pairs are neighbours, as in
-    the paper; Llama and others pair channel i with channel i + d/2, which is another order of the same channels.
+    the paper and in Meta's code of Llama; the port of Llama to transformers pairs channel i with i + d/2, another
+    order of the same channels.
 
     Args:
         width: width ``d`` of a query or a key in one head; even.

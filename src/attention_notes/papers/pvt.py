@@ -169,7 +169,7 @@ class ConvFeedForward(nn.Module):
 
 
 class LearnedPositions(nn.Module):
-    """A learned table, one row for each place of the map, added to the tokens (v1 section 3.2).
+    """A learned table, one row for each place of the map, added to the tokens (v1 section 3.1).
 
     On a map of another size the table is interpolated, bilinearly, in two dimensions (v1 section 4.2).
     """
@@ -187,7 +187,7 @@ class LearnedPositions(nn.Module):
 
 
 class ClassToken(nn.Module):
-    """A learned token with a position of its own that joins the tokens of the last stage (v1 section 3.2)."""
+    """A learned token with a position of its own that joins the tokens of the last stage (v1 section 4.1)."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()

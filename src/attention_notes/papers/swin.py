@@ -7,6 +7,9 @@ Departures:
     - Pairs that came round the edge get -inf where the authors' code adds -100. In V1 there is no difference to see;
       in V2, whose scores range over more than 200, -100 need not hide a pair.
     - A map that windows do not tile is padded as in the authors' code for detection (``layers.windows.Windows``).
+    - A map that is no larger than the window along one side has windows of its own size along that side, not shifted
+      there; the other side keeps its window and shift. The authors' code for classification then takes the shorter
+      side of the map for both sides of the window, and shifts along neither. On square maps there is no difference.
     - V2's position bias is that of the authors' code, not of its equations (``ContinuousPositionBias``).
     - ``features`` are the stages' outputs, without the further norms of the authors' code for detection.
     - The authors published neither code nor weights of V2-H and V2-G. Their extra norm "every 6 layers" is here one
