@@ -53,6 +53,31 @@ def test_what_was_not_measured_is_said():
         speed.results("abacus")
 
 
+def test_what_a_gpu_gave_is_shown_with_its_kernels_and_what_failed():
+    row = {"name": "Swin-T", "dtype": "bfloat16", "compiled": True}
+    found = {
+        "machine": {"device": "a GPU", "versions": {"torch": "2.13.0"}, "date": "2026-11-28"},
+        "contract": {"passed": 400, "skipped": 2, "failures": 1},
+        "notebooks": {"vit": {"outside": ["a: b 1"], "error": ""}, "swin": {"error": "cell 3 raised"}},
+        "kernels": [{**row, "kernels": ["efficient_attention"]}, {**row, "compiled": False, "error": "no"}],
+        "ratios": [{**row, "ratio": [1.25, 1.2, 1.3], "seconds": 0.01}, {**row, "compiled": False, "error": "no"}],
+        "left out": ["ratio ViT-B/16"],
+    }
+    said = speed.summary(found)
+    assert "a GPU, torch 2.13.0, 2026-11-28" in said
+    assert "400 tests passed, 1 failed, 2 skipped" in said
+    assert "2 chapters, 1 failed; 1 trained values outside" in said
+    assert "left out for want of time: ratio ViT-B/16" in said
+    (line,) = speed.gpu_table(found).rows
+    expected = ["Swin-T", "bfloat16", "compiled", "efficient_attention", "1.25", "1.20 to 1.30", "10.0"]
+    assert [cell.text for cell in line] == expected
+
+
+def test_without_a_gpu_the_page_says_so():
+    assert "no GPU has been at hand" in speed.summary({})
+    assert "timm takes" in repr(speed.gpu_table({}))
+
+
 def test_the_recorded_measurement_is_whole():
     found = speed.results()
     assert {row["case"] for row in found["rows"]} == found["goals"].keys()
@@ -60,4 +85,6 @@ def test_the_recorded_measurement_is_whole():
     assert all(low <= median <= high for row in found["rows"] for median, low, high in row["ratios"].values())
     assert {"inference", "training"} == {row["work"] for row in found["rows"]}
     assert len(found["growth"]) == 10
+    off = {form["form"]: form["memory"] - form["claimed"]["memory"] for form in found["growth"]}
+    assert all(abs(difference) < 0.1 for difference in off.values()), off
     assert max(form["tokens"][-1] for form in found["growth"]) == 224 * 224

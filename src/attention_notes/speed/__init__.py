@@ -22,6 +22,8 @@ COLUMNS = (
     "memory",
     "ours against itself",
 )
+GPU = ("model", "numbers", "run", "kernel", "timm takes", "95 %", "ours, ms")
+_CHAPTERS = {"Swin-T": "swin", "Swin V2-T": "swin", "PVT v2-B2": "pvt", "Non-local block": "non_local"}
 HEAPS = ("model", "takes", "kept", "at once", "kept", "ours, ms", "kept", "peer, ms", "kept")
 
 
@@ -35,6 +37,45 @@ def results(device: str = "cpu") -> dict[str, Any]:
     if f"{device}.json" not in found:
         raise ValueError(f"nothing was measured on {device!r}; measured: {', '.join(sorted(found))}")
     return json.loads(found[f"{device}.json"].read_text(encoding="utf-8"))
+
+
+def on_a_gpu() -> dict[str, Any]:
+    """What ``make cuda`` found when it last ran; empty if it never did."""
+    file = resources.files(__name__) / "cuda_check.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def summary(found: dict[str, Any]) -> str:
+    """What ``make cuda`` found, in two or three lines."""
+    if not found:
+        return "Nothing was measured: no GPU has been at hand."
+    machine, contract, pages = found["machine"], found["contract"], found["notebooks"].values()
+    outside = sum(len(page.get("outside", [])) for page in pages)
+    failed = sum(bool(page.get("error") or page.get("contradicted")) for page in pages)
+    said = [f"{machine['device']}, torch {machine['versions']['torch']}, {machine['date']}"]
+    said.append("contract: {passed} tests passed, {failures} failed, {skipped} skipped".format(**contract))
+    said.append(f"{len(pages)} chapters, {failed} failed; {outside} trained values outside their records")
+    return "\n".join([*said, *(f"left out for want of time: {name}" for name in found["left out"])])
+
+
+def gpu_table(found: dict[str, Any]) -> Table:
+    """The ratios of ``make cuda`` with the kernels that computed the attention; no rows if it never ran."""
+    kernels = {_of(row): ", ".join(row["kernels"]) for row in found.get("kernels", []) if "kernels" in row}
+    rows = [row for row in found.get("ratios", []) if "ratio" in row]
+    lines = [
+        [
+            Cell(row["name"]),
+            Cell(row["dtype"]),
+            Cell("compiled" if row["compiled"] else "eager"),
+            Cell(kernels.get(_of(row), "–")),
+            Cell(f"{row['ratio'][0]:.2f}", row["ratio"][0]),
+            Cell("{1:.2f} to {2:.2f}".format(*row["ratio"])),
+            Cell(f"{row['seconds'] * 1e3:.1f}", row["seconds"]),
+        ]
+        for row in rows
+    ]
+    keys = [_CHAPTERS.get(row["name"], "vit") for row in rows]
+    return Table(GPU, lines, label="Ratios on a GPU, in a table that scrolls", keys=keys)
 
 
 def best(row: Row) -> str:
@@ -78,6 +119,10 @@ def table(rows: Sequence[Row], goals: dict[str, dict[str, float]]) -> Table:
         label=f"{len(rows)} times beside those of the quickest peer, in a table that scrolls",
         keys=[row["key"] for row in rows],
     )
+
+
+def _of(row: Row) -> tuple[Any, ...]:
+    return row["name"], row["dtype"], row["compiled"]
 
 
 def _cells(row: Row, goal: float | None) -> list[Cell]:
