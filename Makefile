@@ -1,28 +1,37 @@
 # Two commands matter: `make book` builds the site, `make test` checks everything. The rest are parts of the two.
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || echo python3)
 VENV ?= .venv
+COLAB_PYTHON ?= python3.12
+CUDA_PYTHON ?= python3
 BIN = $(VENV)/bin
 # Two at a time, on one thread each: faster than one after the other on two, and still content with a small machine.
 WORKERS ?= 2
 PARALLEL = OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS)
+# Kernels are chosen by instruction set. The twins are compared under another one than the build uses.
+AVX2 = ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2
+SSE4 = ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2
+ifneq ($(filter x86_64 amd64,$(shell uname -m)),)
+WIDER := $(shell grep -qm1 avx512f /proc/cpuinfo 2>/dev/null && echo yes)
+OTHER = $(if $(filter default,$(ATEN_CPU_CAPABILITY))$(if $(ATEN_CPU_CAPABILITY),,$(WIDER)),$(AVX2),$(SSE4))
+endif
 SAY = @printf '\n\033[1m%s\033[0m\n'
 # The kernel's word on TCP is of no use to a reader of the build's output.
 export PYDEVD_DISABLE_FILE_VALIDATION = 1
 
-.PHONY: book test lint notebooks bench lighthouse serve clean
+.PHONY: book test lint twins evidence colab cuda wheels bench lighthouse serve clean
 
 book: $(VENV)/ready  ## execute what changed and build the site
 	$(SAY) "Building the book"
 	@$(BIN)/jupyter-book build .
 	@echo "The site is at $(CURDIR)/_build/html/index.html"
 
-test: lint  ## lint, types, tests, the site, and every notebook executed again and compared
+test: lint twins  ## lint, types, every committed notebook executed again and compared, tests, the site
 	$(SAY) "Tests"
 	@$(PARALLEL) --dist loadfile tests --ignore=tests/book
 	@$(MAKE) --no-print-directory book
+	@$(BIN)/python book/twins.py
 	$(SAY) "The built site and the twins"
 	@$(PARALLEL) --dist worksteal tests/book
-	@$(MAKE) --no-print-directory notebooks
 
 lint: $(VENV)/ready
 	$(SAY) "Lint and types"
@@ -30,9 +39,27 @@ lint: $(VENV)/ready
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-notebooks: $(VENV)/ready
-	$(SAY) "Notebooks, executed again and compared output by output"
-	@$(PARALLEL) --dist loadscope --nbval book
+twins: $(VENV)/ready  ## the committed notebooks: in step, and executed again under another instruction set
+	$(SAY) "The committed notebooks, executed again and compared output by output"
+	@$(BIN)/python book/twins.py
+	@$(OTHER) $(PARALLEL) --dist loadscope --nbval book
+
+evidence: $(VENV)/ready  ## record what trainings come to over seeds and instruction sets, or of KEYS="cbam vit"
+	@$(BIN)/python book/evidence.py $(KEYS)
+
+colab: .colab/ready  ## what Colab does: Python 3.12, the newest torch, the package installed, every notebook alone
+	$(SAY) "Every notebook alone in an empty folder"
+	@.colab/bin/python book/colab.py $(KEYS)
+
+cuda:  ## what only a GPU can show, in under ten minutes, by CUDA_PYTHON and without a network; see also: wheels
+	@$(CUDA_PYTHON) benchmarks/cuda.py $(CUDA_OPTIONS)
+
+wheels: $(VENV)/ready  ## what a machine for make cuda may lack, into .wheels
+	@rm -rf .wheels
+	@$(BIN)/python -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 --dest .wheels \
+		--platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 \
+		$(shell grep -E '^(babel|beartype|execnet|pytest-xdist)==' requirements.txt)
+	@du -sh .wheels
 
 bench: $(VENV)/ready  ## time the models beside their peers, which takes long; QUICK=1: has anything become slower?
 	@$(BIN)/python -W ignore -m benchmarks $(if $(QUICK),--quick)
@@ -45,6 +72,13 @@ serve: $(VENV)/ready  ## show the site and rebuild it on change
 
 clean:
 	rm -rf _build
+
+.colab/ready: pyproject.toml $(shell git ls-files src)
+	$(SAY) "Making an environment as Colab has it in .colab"
+	@$(COLAB_PYTHON) -m venv .colab
+	@.colab/bin/python -m pip install --quiet --disable-pip-version-check torch
+	@.colab/bin/python -m pip install --quiet --disable-pip-version-check nbclient ipykernel ".[book]"
+	@touch $@
 
 $(VENV)/ready: requirements.txt requirements-references.txt pyproject.toml
 	$(SAY) "Making the environment in $(VENV)"

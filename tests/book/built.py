@@ -1,4 +1,4 @@
-"""The book's files, the plain command that builds it, and which twins were out of step before it ran."""
+"""The book's files, and the plain command that builds it."""
 
 import os
 import subprocess
@@ -6,19 +6,18 @@ import sys
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
-import nbformat
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "book/_ext"))
 
-from executed.closure import code_cells, fingerprint  # noqa: E402
+from executed.closure import code_cells  # noqa: E402
 
-from attention_notes.claims import keys  # noqa: E402
+from attention_notes.claims import papers  # noqa: E402
 
 CHAPTERS = sorted(f for f in (ROOT / "book").glob("*.md") if code_cells(f.read_text(encoding="utf-8")))
 NOTEBOOKS = [chapter.stem for chapter in CHAPTERS]
-KEYS = [name for name in NOTEBOOKS if name in keys()]  # those that tell of a paper
+KEYS = [name for name in NOTEBOOKS if name in papers()]  # those that tell of a paper
 
 
 def base_of(repository: str) -> SplitResult:
@@ -48,16 +47,3 @@ def jupyter_book(root: Path) -> subprocess.CompletedProcess[str]:
         check=False,
         stdin=subprocess.DEVNULL,
     )
-
-
-def stale_twins(root: Path) -> list[str]:
-    """The chapters whose committed twin was made from other cells or other code than there is now."""
-    stale = []
-    for chapter in (root / "book" / f"{key}.md" for key in NOTEBOOKS):
-        twin = chapter.with_suffix(".ipynb")
-        made_from = nbformat.read(twin, as_version=4).metadata.attention_notes.fingerprint if twin.exists() else None
-        stale += [chapter.stem] if made_from != fingerprint(chapter, root) else []
-    return stale
-
-
-STALE_BEFORE_THE_BUILD = stale_twins(ROOT)

@@ -125,7 +125,7 @@ def test_a_description_is_the_idea_if_there_is_one_without_citations_and_marks()
     text = "Title\n=====\n\nHow it begins, in a paragraph that is long enough to be taken.\n\n"
     plainly = publish_doctree(text)
     assert description(plainly) == "How it begins, in a paragraph that is long enough to be taken."
-    idea = nodes.section("", nodes.paragraph("", "The idea, in one sentence that is long enough (told)."), ids=["x"])
+    idea = nodes.section("", nodes.paragraph("", "The idea, in one sentence that is long enough (cited)."), ids=["x"])
     idea["ids"] = ["the-idea-in-one-sentence"]
     cited = nodes.inline("", "[Somebody, 2020]", classes=["bibtex-citation"])
     idea[0].insert(1, cited)

@@ -4,7 +4,7 @@ import pytest
 from built import ROOT
 from executed.lineage import Step, columns, draw, imported, steps_of
 
-from attention_notes.claims import keys
+from attention_notes.claims import papers
 
 
 def step(child: str, parent: str) -> Step:
@@ -34,8 +34,8 @@ def test_imports_are_read_from_the_modules():
 
 
 def test_every_step_of_the_book_leads_from_one_chapter_to_another():
-    steps = [s for key in keys() for s in steps_of(key, ROOT)]
-    assert {s.parent for s in steps} | {s.child for s in steps} <= set(keys())
+    steps = [s for key in papers() for s in steps_of(key, ROOT)]
+    assert {s.parent for s in steps} | {s.child for s in steps} <= set(papers())
     assert len(steps) >= 2
 
 
@@ -50,4 +50,4 @@ def test_every_box_is_a_link_and_every_line_says_what_it_means(monkeypatch):
 def test_the_introduction_shows_every_chapter_on_the_map(site):
     page = (site / "book/intro.html").read_text(encoding="utf-8")
     drawing = page[page.index('class="paper-map"') : page.index("</svg></div>")]
-    assert [key for key in keys() if f'href="{key}.html"' not in drawing] == []
+    assert [key for key in papers() if f'href="{key}.html"' not in drawing] == []

@@ -74,7 +74,7 @@ def test_a_page_says_what_it_is_about(site, name):
     said = told(site, name)
     assert 40 <= len(said["description"]) <= 160
     assert said["og:description"] == said["description"]
-    assert not re.search(r"\(told\)|\[\w[^\]]*\d{4}\]|\$|\s[.,;]|<", said["description"]), said["description"]
+    assert not re.search(r"\(cited\)|\[\w[^\]]*\d{4}\]|\$|\s[.,;]|<", said["description"]), said["description"]
     assert said["og:url"] == canonical(site, name)
     assert canonical(site, name).endswith(f"/{name}.html")
     assert {"og:title", "og:type", "og:site_name", "og:image:alt", "twitter:card"} <= set(said)

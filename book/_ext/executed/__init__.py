@@ -18,6 +18,7 @@ from attention_notes.claims import ClaimError, audit, calls, load_facts
 from . import (
     addresses,
     dress,
+    failures,
     formulas,
     glossary,
     ledger,
@@ -33,12 +34,13 @@ from . import (
 )
 from .ahead import execute_ahead
 from .closure import code_cells, files_behind, fingerprint, folder_fingerprint
+from .failures import raised
 from .references import resolver
 from .run import executed_notebook
 from .twin import make_twin, write_if_changed
 
 logger = logging.getLogger(__name__)
-_TOLD = re.compile(r"\{told\}`([^`]+)`")
+_CITED = re.compile(r"\{cited\}`([^`]+)`")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -81,9 +83,9 @@ def _audit_claims(app: Sphinx) -> None:
         text = path.read_text(encoding="utf-8")
         try:
             run = [claim for cell in code_cells(text) for claim in calls(re.sub(r"(?m)^\s*[%!].*$", "", cell))]
-            if run or _TOLD.search(text):
+            if run or _CITED.search(text):
                 load_facts.cache_clear()
-                problems += audit(path.stem, run, _TOLD.findall(text))
+                problems += audit(path.stem, run, _CITED.findall(text))
         except (ClaimError, SyntaxError) as error:
             problems.append(f"{docname}: {error}")
     if problems:
@@ -91,7 +93,7 @@ def _audit_claims(app: Sphinx) -> None:
 
 
 def _outdated(app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
-    """Chapters whose page was made from other code than there is now; all pages when what dresses them has changed."""
+    """Chapters whose page was made from other code than there is now, or which raised; all when their dress changed."""
     folders = (_root(app) / folder for folder in ("book/_static", "book/_ext", live.FOLDER))
     dressed = folder_fingerprint(*folders)
     before, env.book_dress = getattr(env, "book_dress", dressed), dressed  # type: ignore[attr-defined]
@@ -99,7 +101,9 @@ def _outdated(app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[
     return [
         docname
         for docname in env.all_docs
-        if before != dressed or env.metadata[docname].get("fingerprint") != marks.get(docname)
+        if before != dressed
+        or env.metadata[docname].get("fingerprint") != marks.get(docname)
+        or (docname in marks and executed_notebook(app, docname) is None)
     ]
 
 
@@ -160,6 +164,8 @@ def _harvest(app: Sphinx, exception: Exception | None) -> None:
         executed = executed_notebook(app, docname)
         if executed is None:
             raise ExtensionError(f"{docname} was not executed, so there is no twin of it to keep")
+        if raised(executed):
+            continue
         notebook = make_twin(
             executed,
             resolve=resolver(app, docname),
@@ -169,6 +175,7 @@ def _harvest(app: Sphinx, exception: Exception | None) -> None:
         )
         if write_if_changed(path.with_suffix(".ipynb"), notebook):
             logger.info(f"kept the executed twin {path.with_suffix('.ipynb').name}")
+    failures.tell(app, [docname for docname, _ in chapters(app.env)])
 
 
 def _root(app: Sphinx) -> Path:

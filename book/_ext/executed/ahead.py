@@ -1,7 +1,8 @@
 """Chapters that have to be executed are executed ahead of the reading, several at a time, into MyST-NB's cache.
 
 MyST-NB executes a page when it reads it, one after the other, on one core. What is in its cache by then it takes from
-there; a chapter that fails is left to it, so that an error is reported in one way only.
+there. A chapter that raises is kept there too, up to the cell that raised, so that its page shows where; the end of the
+build reports it and drops it from the cache (``failures.py``).
 """
 
 import os
@@ -15,9 +16,11 @@ from jupyter_cache.base import CacheBundleIn, JupyterCacheAbstract
 from jupyter_cache.executors.utils import ExecutionResult, single_nb_execution
 from myst_nb.core.read import create_nb_reader
 from sphinx.environment import BuildEnvironment
+from sphinx.errors import ExtensionError
 from sphinx.util import logging
 
 from .closure import files_behind
+from .failures import raised
 from .record import circumstances
 
 logger = logging.getLogger(__name__)
@@ -30,8 +33,6 @@ def execute_ahead(env: BuildEnvironment, sources: Iterable[tuple[Path, str]]) ->
     cache = get_cache(config.execution_cache_path)
     root = Path(env.srcdir)
     waiting = [(path, notebook) for path, notebook in _notebooks(env, sources) if not _has(cache, notebook)]
-    if len(waiting) < 2:
-        return
 
     def execute(path: Path, notebook: nbformat.NotebookNode) -> tuple[Path, ExecutionResult]:
         timeout = config.execution_timeout
@@ -40,11 +41,12 @@ def execute_ahead(env: BuildEnvironment, sources: Iterable[tuple[Path, str]]) ->
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         for done in as_completed([pool.submit(execute, *one) for one in waiting]):
             path, result = done.result()
-            if result.err is None:
-                known = circumstances(root, [path, *files_behind(path, root)])
-                bundle = CacheBundleIn(result.nb, str(path), data={"execution_seconds": result.time, **known})
-                cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
-                logger.info(f"{path}: Executed notebook in {result.time:.2f} seconds")
+            known = circumstances(root, [path, *files_behind(path, root)])
+            bundle = CacheBundleIn(result.nb, str(path), data={"execution_seconds": result.time, **known})
+            cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+            logger.info(f"{path}: Executed notebook in {result.time:.2f} seconds")
+            if result.err is not None and not raised(result.nb):
+                raise ExtensionError(f"{path}: {result.exc_string}")
 
 
 def _notebooks(

@@ -20,7 +20,7 @@ def files_behind(chapter: Path, root: Path) -> list[Path]:
     """The files whose change may change the outputs of ``chapter``, sorted, the chapter itself left out.
 
     These are the modules that its cells import, the modules that those import, what lies beside a package among them
-    and is no Python, the chapter's own facts (all facts, where it goes over every model), and the lock.
+    and is no Python, the chapter's own facts (all facts, where it goes over every model) and its record, and the lock.
     """
     package = root / "src" / PACKAGE
     waiting = [*modules(chapter.read_text(encoding="utf-8"))]
@@ -31,7 +31,11 @@ def files_behind(chapter: Path, root: Path) -> list[Path]:
                 found.add(file)
                 waiting += _imported(file.read_text(encoding="utf-8"))
     facts = "*" if package / "zoo" / "__init__.py" in found else chapter.stem
-    extra = (*package.glob(f"facts/{facts}.yml"), root / "requirements.txt")
+    extra = (
+        *package.glob(f"facts/{facts}.yml"),
+        package / f"facts/{chapter.stem}.evidence.json",
+        root / "requirements.txt",
+    )
     packages = [file.parent for file in found if file.name == "__init__.py"]
     beside = (file for folder in packages for file in folder.iterdir() if file.suffix in {".json", ".js", ".css"})
     return sorted([*found, *beside, *(file for file in extra if file.exists())])

@@ -41,7 +41,7 @@ _BARRIERS = {
     re.compile(r"<h1></h1>"): "",
     re.compile(r'<summary aria-label="Toggle hidden content">'): "<summary>",  # its words are its name, too
 }
-# The theme measures all code before the reader sees a line of it; dress.js does, when there is nothing else to do.
+# The theme measures all code before the reader sees a line of it; dress.js measures a box once it has been laid out.
 _THEME_SCRIPT = "scripts/pydata-sphinx-theme.js"
 _MEASURES = re.compile(r'document\.querySelectorAll\(\["pre",[^\]]*\]\.join\(", "\)\)')
 # Fonts of formulas, by the classes that ask for them: a font that comes late lays the page out anew.

@@ -11,15 +11,25 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 from sphinx.util.nodes import make_refnode
 
-from attention_notes.claims import MARKS, VERDICTS, Claim, ClaimError, find, keys, load_facts
+from attention_notes.claims import (
+    FAILED,
+    MARKS,
+    VERDICTS,
+    Claim,
+    ClaimError,
+    find,
+    keys,
+    load_facts,
+    verdict_line,
+)
 
 from .run import executed_notebook
 
 PAGES = ("intro", "ledger")  # made from what ran, and so made last
 
 
-class Told(SphinxRole):
-    """``{told}`claim-id```: marks the place that tells a statement which nothing can run, and links to its entry."""
+class Cited(SphinxRole):
+    """``{cited}`claim-id```: marks the place that cites a statement which nothing can run, and links to its entry."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         try:
@@ -31,10 +41,10 @@ class Told(SphinxRole):
             self.env.docname,
             str(Path(self.env.docname).parent / "ledger"),
             f"ledger-{claim.id}",
-            nodes.superscript("", "told"),
-            "Told, not run: this statement in the ledger",
+            nodes.superscript("", "cited"),
+            "Cited, not run: this statement in the ledger",
         )
-        link["classes"] += ["told"]
+        link["classes"] += ["cited"]
         link["ids"] += [f"claim-{claim.id}"]
         return [link], []
 
@@ -54,8 +64,8 @@ class Entries(SphinxDirective):
 
     def entry(self, claim: Claim) -> nodes.paragraph:
         """The claim, its verdict, and what it measured when it ran."""
-        measured = _measured(self.env.app, self.page(claim.key)).get(claim.id, "")
-        (paragraph,) = self.parsed(_entry(claim, measured))
+        ran = _ran(self.env.app, self.page(claim.key)).get(claim.id, {})
+        (paragraph,) = self.parsed(_entry(claim, ran.get("measured", ""), ran.get("failed", "")))
         return paragraph
 
     def parsed(self, line: str) -> list[Any]:
@@ -113,7 +123,7 @@ class Verdicts(Entries):
 
 def dress(parent: nodes.Element) -> list[nodes.paragraph]:
     """Mark the paragraphs that give a verdict with their class, so that they can be coloured; returns them."""
-    names = {mark: verdict.replace(" ", "-") for verdict, mark in MARKS.items()}
+    names = {mark: verdict.replace(" ", "-") for verdict, mark in MARKS.items()} | {FAILED: "failed"}
     found = [p for p in parent.findall(nodes.paragraph) if p.astext()[:2].strip() in names]
     for paragraph in found:
         paragraph["classes"] += ["verdict", f"verdict-{names[paragraph.astext()[0]]}"]
@@ -122,7 +132,7 @@ def dress(parent: nodes.Element) -> list[nodes.paragraph]:
 
 def setup(app: Sphinx) -> None:
     """Register the roles and the directives."""
-    app.add_role("told", Told())
+    app.add_role("cited", Cited())
     app.add_role("answer", Answer())
     app.add_directive("ledger", Ledger)
     app.add_directive("verdicts", Verdicts)
@@ -140,19 +150,15 @@ def _tally(claims: list[Claim]) -> str:
     )
 
 
-def _entry(claim: Claim, measured: str) -> str:
-    verdict = f"{claim.verdict} {claim.condition}".strip()
-    parts = [f"{MARKS[claim.verdict]} **{verdict}** — {claim.says}"]
-    parts += [f"**Instead:** {claim.instead}"] if claim.instead else []
-    parts += [f"Published: {claim.value}."] if claim.value else []
-    parts += [f"*Measured: {measured}.*"] if measured else []
+def _entry(claim: Claim, measured: str, failed: str) -> str:
+    parts = [verdict_line(claim, measured, failed)]
     parts += [f"{{cite}}`{claim.reference}`"] if claim.reference else []
     return " ".join([*parts, f"{{answer}}`{claim.id}`"])
 
 
-def _measured(app: Sphinx, docname: str) -> dict[str, str]:
-    """What each claim of a chapter measured when it ran."""
+def _ran(app: Sphinx, docname: str) -> dict[str, dict[str, str]]:
+    """What each check of a chapter came to when it ran, by claim."""
     notebook = executed_notebook(app, docname)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])] if notebook else []
     found = [output["metadata"]["claim"] for output in outputs if "claim" in output.get("metadata", {})]
-    return {claim["id"]: claim["measured"] for claim in found}
+    return {claim["id"]: claim for claim in found}

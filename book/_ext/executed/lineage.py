@@ -30,7 +30,7 @@ class Map(Entries):
     """``{map}``: the papers as a drawing whose boxes are links, and every step in words under it."""
 
     def run(self) -> list[nodes.Node]:
-        keys = self.chapters()
+        keys = [key for key in self.chapters() if load_facts(key)["paper"]]
         steps = [step for key in keys for step in steps_of(key, Path(self.env.srcdir))]
         labels = {key: self.env.titles[self.page(key)].astext() for key in keys}
         links = {key: self.env.app.builder.get_relative_uri(self.env.docname, self.page(key)) for key in keys}

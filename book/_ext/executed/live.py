@@ -31,7 +31,7 @@ def is_live(html: str) -> bool:
 
 
 def setup(app: Sphinx) -> None:
-    """Connect to Sphinx. Styles are few and go into the one sheet of all pages; scripts to the pages that need them."""
+    """Connect to Sphinx. Styles are few and go into the one sheet of all pages; the script to pages with figures."""
     for name in dict.fromkeys(name for kind in kinds() for name in parts(kind) if name.endswith(".css")):
         app.add_css_file(f"live/{name}")
     app.connect("builder-inited", _copy_scripts)

@@ -21,8 +21,8 @@ def resolver(app: Sphinx, docname: str) -> Resolve:
         if role in ("cite", "cite:t", "cite:p"):
             cited = [_cited(bibliography, key.strip()) for key in target.split(",")]
             return "; ".join(cited) if role == "cite:t" else f"({'; '.join(cited)})"
-        if role == "told":
-            return f"[told]({page((Path(docname).parent / 'ledger').as_posix())}#ledger-{target})"
+        if role == "cited":
+            return f"[cited]({page((Path(docname).parent / 'ledger').as_posix())}#ledger-{target})"
         if role == "number":
             return str(env.get_domain("math").equations[target][1])  # type: ignore[attr-defined]
         if role == "eq":

@@ -13,7 +13,7 @@ def executed_notebook(app: Sphinx, docname: str) -> nbformat.NotebookNode | None
     MyST-NB writes the notebook next to the site, but without outputs where they came from the cache; so they are taken
     from there.
     """
-    path = Path(app.outdir).parent / "jupyter_execute" / f"{docname}.ipynb"
+    path = written(app, docname)
     if not path.exists():
         return None
     cache = get_cache(app.env.mystnb_config.execution_cache_path)  # type: ignore[attr-defined]
@@ -22,3 +22,8 @@ def executed_notebook(app: Sphinx, docname: str) -> nbformat.NotebookNode | None
     except KeyError:
         return None
     return notebook
+
+
+def written(app: Sphinx, docname: str) -> Path:
+    """Where MyST-NB writes the notebook of a chapter."""
+    return Path(app.outdir).parent / "jupyter_execute" / f"{docname}.ipynb"

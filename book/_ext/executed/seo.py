@@ -53,7 +53,7 @@ def plain(paragraph: nodes.paragraph) -> str:
     for mark in [n for n in copy.findall(nodes.inline) if "bibtex-citation" in n["classes"]]:
         if mark.astext().startswith("["):
             mark.parent.remove(mark)
-    text = re.sub(r"\s*\(told\)", "", " ".join(copy.astext().split()))
+    text = re.sub(r"\s*\(cited\)", "", " ".join(copy.astext().split()))
     return re.sub(r"\s+([.,;:])", r"\1", text)
 
 

@@ -26,6 +26,10 @@ if "google.colab" in sys.modules:
     %pip install --quiet "torch=={{torch.__version__}}" "attention-notes[book] @ git+{repository}"
 """
 
+# Numbers of trainings, as chapters print them; nbval is given the same file by book/conftest.py.
+_CONFIGURATION = (Path(__file__).parents[1] / "approximate.cfg").read_text(encoding="utf-8")
+_APPROXIMATE = re.compile("|".join(re.findall(r"^regex: (.*)$", _CONFIGURATION, re.MULTILINE)))
+
 _FENCE = re.compile(r"^(?P<fence>`{3,}|:{3,})\{(?P<name>[\w:-]+)\}[ \t]*(?P<argument>[^\n]*)$")
 _ROLE = re.compile(r"\{(?P<name>[\w:-]+)\}`(?P<text>[^`]+)`")
 _TARGET = re.compile(r"^\([\w:-]+\)=\s*$", re.MULTILINE)
@@ -101,10 +105,15 @@ def plain_markdown(text: str, *, resolve: Resolve, source: Callable[[str], str])
     return "\n".join(out)
 
 
+def exact(text: str) -> str:
+    """A text without the numbers that another processor may print otherwise: those that follow a ≈."""
+    return _APPROXIMATE.sub("≈", text)
+
+
 def write_if_changed(path: Path, notebook: nbformat.NotebookNode) -> bool:
-    """Write the notebook whole or not at all; an unchanged one is left alone."""
+    """Write the notebook whole or not at all; one that differs in approximate numbers only is left alone."""
     text = json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
-    if path.exists() and path.read_text(encoding="utf-8") == text:
+    if path.exists() and exact(path.read_text(encoding="utf-8")) == exact(text):
         return False
     unfinished = path.with_suffix(".ipynb.part")
     try:

@@ -28,9 +28,16 @@ def scores(maps: Mapping[str, Float[Tensor, "n m"]], *, columns: int = 3) -> Axe
     return axes[0]
 
 
-def by_length(series: Mapping[str, Mapping[int, float]], *, ylabel: str) -> Axes:
-    """A line for each scheme over the length of the input, the first dashed; a scheme for one length only is a star."""
+def by_length(
+    series: Mapping[str, Mapping[int, float]], baselines: Mapping[str, Mapping[int, float]], *, ylabel: str
+) -> Axes:
+    """A line for each scheme over the length of the input, the first dashed; a scheme for one length only is a star.
+
+    Baselines are dotted.
+    """
     (ax,) = canvas(width=6.4, height=3.4)
+    for name, points in baselines.items():
+        ax.plot(list(points), list(points.values()), ":", color=INK, label=name)
     colours = iter((INK, *COLOURS))
     for i, (name, points) in enumerate(series.items()):
         if len(points) == 1:

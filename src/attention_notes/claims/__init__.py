@@ -1,0 +1,184 @@
+"""Run a statement and give its verdict.
+
+A chapter runs a statement with ``check``, which is handed what was measured and where it should lie, prints both, and
+says so where they disagree with the recorded verdict. Nothing is raised for that: the build goes on, lists every
+contradiction at its end, and fails then.
+"""
+
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from .facts import KINDS, MARKS, VERDICTS, Claim, audit, calls, claims, find, keys, load_facts, papers, parse_facts
+from .measures import ClaimError, Measure, above, below, close, equal, found, rounds, rounds_to, true, within
+from .records import Spread, load_record, shortcomings, spread
+
+__all__ = [
+    "CONTRADICTED",
+    "FAILED",
+    "KINDS",
+    "MARKS",
+    "OUTSIDE",
+    "VERDICTS",
+    "Claim",
+    "ClaimError",
+    "Measure",
+    "Outcome",
+    "Spread",
+    "above",
+    "audit",
+    "below",
+    "calls",
+    "check",
+    "claims",
+    "close",
+    "collected",
+    "equal",
+    "find",
+    "found",
+    "keys",
+    "load_facts",
+    "load_record",
+    "papers",
+    "parse_facts",
+    "rounds",
+    "rounds_to",
+    "shortcomings",
+    "spread",
+    "true",
+    "verdict_line",
+    "within",
+]
+
+FAILED = "⚠"  # the mark of a verdict that what was measured does not bear out
+CONTRADICTED, OUTSIDE = "contradicted", "outside its record"
+_runs: set[tuple[str, int]] = set()
+_collectors: list[dict[str, "Outcome"]] = []
+
+
+class Outcome(NamedTuple):
+    """What a check was given, and if that is not what was recorded, how: ``CONTRADICTED`` or ``OUTSIDE``."""
+
+    measures: list[Measure]
+    failed: str
+
+
+def check(
+    claim_id: str,
+    *measures: Measure,
+    ours: int | float | None = None,
+    instead: Measure | Sequence[Measure] = (),
+) -> None:
+    """Hold measurements against a claim, and show the verdict in one line.
+
+    ``check("swin-shift", above("gain", shifted - plain, 0.2))``: the statement, *as it was said*, is true if every
+    measurement holds. A trained statement is judged by its record, and each of its measurements is a number.
+
+    Args:
+        claim_id: the id in ``facts/<key>.yml``.
+        measures: what ``above``, ``below``, ``within``, ``equal``, ``rounds``, ``close``, ``true`` or, for what settles
+            nothing, ``found`` return.
+        ours: for a published number, the number measured here; it must round to what was printed.
+        instead: needed for *holds if* and *does not hold*: what was measured under the condition, or of the
+            correction; all of it must hold.
+
+    Raises:
+        ClaimError: if the id is unknown or was already run in this cell, or if what is passed is no measurement.
+    """
+    claim = find(claim_id)
+    said, corrected = [*measures], [instead] if isinstance(instead, Measure) else [*instead]
+    if ours is not None:
+        if not claim.value:
+            raise ClaimError(f"{claim_id}: ours={ours} was given, but its entry in facts/{claim.key}.yml has no value")
+        said.insert(0, Measure("", rounds_to(ours, claim.value), f"{ours:,}"))
+    _expect(claim, said, corrected)
+    _run_once(claim_id)
+    as_said, corrections = all(said), all(corrected) if corrected else None
+    expected = {"holds if": (False, True), "does not hold": (False, True)}.get(claim.verdict, (True, None))
+    failed = ""
+    if claim.verdict != "not settled here" and (as_said, corrections) != expected:
+        failed = OUTSIDE if claim.kind == "trained" else CONTRADICTED
+    for collector in _collectors:
+        collector[claim_id] = Outcome([*said, *corrected], failed)
+    _show(claim, [*said, *corrected], failed)
+
+
+def verdict_line(claim: Claim, measured: str = "", failed: str = "") -> str:
+    """A claim in one line of Markdown: mark, verdict, statement, what goes with it, and what was measured."""
+    verdict = f"holds if {claim.condition}" if claim.verdict == "holds if" else claim.verdict
+    if failed:
+        verdict = f"{failed}, though recorded as: {verdict}"
+    parts = [f"{FAILED if failed else MARKS[claim.verdict]} **{verdict}** — {claim.says}"]
+    parts += [f"**Instead:** {claim.instead}"] if claim.instead else []
+    parts += [f"**Here:** {claim.here}"] if claim.here else []
+    parts += [f"Published: {claim.value}."] if claim.value else []
+    parts += [f"*Measured: {measured}.*"] if measured else []
+    return " ".join(parts)
+
+
+@contextmanager
+def collected() -> Iterator[dict[str, Outcome]]:
+    """Collect what every ``check`` inside is given and comes to, by claim."""
+    given: dict[str, Outcome] = {}
+    _collectors.append(given)
+    try:
+        yield given
+    finally:
+        _collectors.remove(given)
+
+
+def _expect(claim: Claim, said: Sequence[Any], corrected: Sequence[Any]) -> None:
+    """Refuse what cannot be a measurement of this claim."""
+    if claim.verdict == "cited":
+        raise ClaimError(f"{claim.id} is recorded as cited, with a reference; give it a verdict now that it is run")
+    if not said:
+        raise ClaimError(f"{claim.id}: pass what was measured, such as above('gain', 0.3, 0.2), or ours=, a number")
+    for one in (*said, *corrected):
+        if not isinstance(one, Measure):
+            raise ClaimError(
+                f"{claim.id}: {type(one).__name__} {one!r} is no measurement; pass what above(), below(), within(), "
+                "equal(), rounds(), close() or true() return"
+            )
+    if claim.kind == "trained":
+        names = [one.name for one in said]
+        if corrected or None in [one.value for one in said] or "" in names or len(set(names)) < len(names):
+            raise ClaimError(
+                f"{claim.id} is trained: each measurement is a number with a name of its own, and no instead"
+            )
+    elif [one.name for one in said if one.bound == "" and one.value is not None and one.low == -one.high]:
+        raise ClaimError(f"{claim.id}: found() has no bound and so decides nothing; it is for trained statements")
+
+
+def _run_once(claim_id: str) -> None:
+    """Refuse a second run of a claim in one cell or script; running a cell again is what a notebook is for."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    run = (claim_id, shell.execution_count if shell else 0)
+    if run in _runs:
+        raise ClaimError(
+            f"{claim_id} was already checked here; a claim is answered in one place: delete one of the two"
+        )
+    _runs.add(run)
+
+
+def _show(claim: Claim, measures: Sequence[Measure], failed: str) -> None:
+    trained = claim.kind == "trained"
+    words = []
+    for measure in measures:
+        recorded = spread(claim.key, claim.id, measure) if trained else None
+        record = (recorded.words() if recorded else "not recorded yet") if trained else ""
+        words.append(measure.words(about=trained, record=record))
+    measured = "; ".join(dict.fromkeys(words))
+    markdown = verdict_line(claim, measured, failed)
+    plain = re.sub(r"[*$`]", "", markdown)
+    if "IPython" in sys.modules and sys.modules["IPython"].get_ipython():
+        from IPython.display import display
+
+        told = {"id": claim.id, "kind": claim.kind, "verdict": claim.verdict, "measured": measured, "failed": failed}
+        values = {measure.name: measure.value for measure in measures if measure.value is not None}
+        display(
+            {"text/plain": plain, "text/markdown": markdown}, raw=True, metadata={"claim": {**told, "values": values}}
+        )
+    else:
+        print(plain)
