@@ -159,6 +159,7 @@ def _changed(node: ast.AST) -> Iterator[str]:
             roots = [*_root(callee)]
             quiet = bool(roots) and roots[0] in _PURE_ROOTS and not callee.attr.endswith("_")
             yield from () if quiet else roots
+            quiet = quiet or callee.attr == "to"
         if not quiet:
             for part in (*node.args, *(keyword.value for keyword in node.keywords)):
                 yield from (name.id for name in ast.walk(part) if isinstance(name, ast.Name))
