@@ -78,6 +78,7 @@ clean:
 	@$(COLAB_PYTHON) -m venv .colab
 	@.colab/bin/python -m pip install --quiet --disable-pip-version-check torch
 	@.colab/bin/python -m pip install --quiet --disable-pip-version-check nbclient ipykernel ".[book]"
+	@rm -rf build  # what setuptools leaves; another build would take stale files from it
 	@touch $@
 
 $(VENV)/ready: requirements.txt requirements-references.txt pyproject.toml

@@ -194,6 +194,7 @@ def test_equal_compares_entry_by_entry_and_leaves_floats_in_tensors_to_close():
 def test_rounding_noise_shows_its_bound_only():
     assert below("residue", 3.123e-8, 1e-6).words() == "residue below 1e-6"
     assert below("residue", 3.123e-8, 1e-2).words() == "residue 3.12e-8 (below 0.01)"
+    assert below("gain", -0.02, 0).words() == "gain -0.02 (below 0)"
     assert below("residue", 2e-6, 1e-6).words() == "residue 2e-6 (not below 1e-6)"
 
 
@@ -203,6 +204,7 @@ def test_numbers_are_printed_to_three_digits_and_integers_in_full():
     assert found("n", 0.123456).shown == "0.123"
     assert found("n", 2.5e-7).shown == "2.5e-7"
     assert found("gain", -0.0123).words(about=True) == "gain ≈-0.0123"
+    assert found("rise", 9.15e-5).words(about=True) == "rise ≈9.15e-5"
     assert above("range of 2", [0.5, 2], 0).words(about=True) == "range of 2 ≈0.5 to ≈2 (above 0)"
 
 
@@ -265,6 +267,7 @@ def test_a_spread_is_printed_to_two_digits_of_its_deviation(values, words):
 
 
 BOUND = {"gain": (0.2, math.inf)}
+FREE = (-math.inf, math.inf)
 
 
 @pytest.mark.parametrize(
@@ -275,13 +278,19 @@ BOUND = {"gain": (0.2, math.inf)}
         (runs(*[0.3] * 11, 0.19), "holds here", BOUND, "on its side in 11 of 12 runs"),
         (runs(*[0.21, 0.29] * 6), "holds here", BOUND, "standard deviations from the bound"),
         (runs(*[0.21, 0.29] * 6), "not settled here", BOUND, None),
-        (runs(*[0.21, 0.29] * 2), "not settled here", BOUND, None),
-        ([], "not settled here", BOUND, None),
+        (runs(*[0.3] * 11), "not settled here", BOUND, "11 runs are recorded, 12 are needed"),
+        ([], "not settled here", BOUND, "0 runs are recorded"),
         (runs(*[0.3] * 12), "holds here", {"gain": (-math.inf, 0.2)}, "on its side in 0 of 12 runs"),
         (runs(*[0.3] * 12), "holds here", {"loss": (0.2, math.inf)}, "'loss' is missing from 12 runs"),
         (runs(*[0.3] * 12), "not settled here", {"loss": (0.2, math.inf)}, "'loss' is missing from 12 runs"),
         (runs(*[math.nan] * 12), "holds here", BOUND, "on its side in 0 of 12 runs"),
-        (runs(*[0.3] * 12), "holds here", {"gain": (-math.inf, math.inf)}, "has no bound"),
+        (runs(*[0.3] * 12), "holds here", {"gain": FREE}, "without a bound"),
+        (
+            [a_run(i % 8, ["native", "SSE4", "AVX2"][i % 3], gain=0.3, loss=i) for i in range(12)],
+            "holds here",
+            {**BOUND, "loss": FREE},
+            None,
+        ),
         ([a_run(1, "native", gain=0.3)] * 12, "holds here", BOUND, "1 seeds and 1 instruction sets are too few"),
     ],
 )

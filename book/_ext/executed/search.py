@@ -11,7 +11,9 @@ import sphinx.search
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.search.en import SearchEnglish
+from sphinx.util.index_entries import split_index_msg
 
 from attention_notes.claims import keys, load_facts
 
@@ -60,6 +62,7 @@ def setup(app: Sphinx) -> None:
     """Take the place of Sphinx's English, and connect."""
     sphinx.search.languages["en"] = SearchEnglishAndChinese
     app.connect("doctree-read", _name_models, priority=600)
+    app.connect("env-updated", _remember)
 
 
 def model_names(key: str) -> list[str]:
@@ -69,7 +72,19 @@ def model_names(key: str) -> list[str]:
 
 def _name_models(app: Sphinx, doctree: nodes.document) -> None:
     """Enter a chapter's names in the index, so that looking for one leads to it before all pages that mention it."""
-    names = dict.fromkeys(model_names(app.env.docname.rsplit("/", 1)[-1]))
-    entries: list[Any] = [("single", name, "", "main", None) for name in names]
-    if entries:
+    if entries := _entries(app.env.docname):
         doctree += addnodes.index(entries=entries)
+
+
+def _entries(page: str) -> list[Any]:
+    names = dict.fromkeys(model_names(page.rsplit("/", 1)[-1]))
+    return [("single", name, "", "main", None) for name in names]
+
+
+def _remember(app: Sphinx, env: BuildEnvironment) -> None:
+    """Give the search the index entries of all pages; Sphinx has those of the pages that this build writes."""
+    for page in env.found_docs:
+        entries = [*env.get_domain("index").data["entries"].get(page, ()), *_entries(page)]
+        words = [(split_index_msg(kind, value), target or "", main) for kind, value, target, main, _ in entries]
+        found = {(word, target, main) for several, target, main in words for word in several}
+        env._search_index_index_entries[page] = sorted(found)

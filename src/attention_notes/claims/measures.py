@@ -47,7 +47,7 @@ class Measure:
 
     def words(self, *, about: bool = False, record: str = "") -> str:
         """Name, value and bound in words; ``about`` marks the value as one that another processor rounds otherwise."""
-        value = re.sub(r"(?<![\w.])-?\d", lambda m: "≈" + m[0], self.shown) if about else self.shown
+        value = re.sub(r"(?<![\w.-])-?\d", lambda m: "≈" + m[0], self.shown) if about else self.shown
         aside = "; ".join(part for part in (self.bound, record) if part)
         return " ".join(part for part in (self.name, value, aside and f"({aside})") if part)
 
@@ -158,7 +158,7 @@ def _bounded(name: str, value: Any, *, low: int | float = -math.inf, high: int |
         f"below {_number(high)}" if math.isfinite(high) else "",
     ]
     bound = " and ".join(part for part in parts if part)
-    if holds and math.isinf(low) and high <= _NOISE:
+    if holds and math.isinf(low) and 0 < high <= _NOISE:
         return Measure(name, holds, bound, "", nearest, low, high)
     shown = " to ".join(dict.fromkeys(_number(v) for v in (min(values), max(values))))
     return Measure(name, holds, shown, bound if holds else f"not {bound}", nearest, low, high)

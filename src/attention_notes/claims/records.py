@@ -82,27 +82,25 @@ def shortcomings(
     Args:
         claim_id: the trained statement.
         verdict: *holds here* needs every run within the bounds, and the mean ``MARGIN`` standard deviations from them;
-            *not settled here* may rest on fewer runs, since it decides nothing.
+            what is given without a bound, by ``found``, stands beside at least one that has a bound.
         runs: the record.
         bounds: by the name of each measurement that its check is given, between which two numbers it should lie.
     """
-    if verdict == "not settled here" and len(runs) < RUNS:
-        return []
     if len(runs) < RUNS:
         return [f"{claim_id}: {len(runs)} runs are recorded, {RUNS} are needed: make evidence"]
     problems = []
     seeds, instructions = {run["shift"] for run in runs}, {run["instructions"] for run in runs}
     if len(seeds) < SEEDS or len(instructions) < INSTRUCTIONS:
         problems.append(f"{claim_id}: {len(seeds)} seeds and {len(instructions)} instruction sets are too few")
+    if verdict == "holds here" and all(math.isinf(low) and math.isinf(high) for low, high in bounds.values()):
+        problems.append(f"{claim_id}: {', '.join(map(repr, bounds))} without a bound, and so nothing that could hold")
     for name, (low, high) in bounds.items():
         kept = [run["values"].get(claim_id, {}).get(name) for run in runs]
         if any(value is None for value in kept):
             problems.append(f"{claim_id}: {name!r} is missing from {kept.count(None)} runs")
             continue
         found = Spread(tuple(map(float, kept)), low, high)
-        if verdict == "holds here" and not (math.isfinite(low) or math.isfinite(high)):
-            problems.append(f"{claim_id}: {name!r} has no bound, and so nothing that could hold")
-        elif verdict == "holds here" and (found.inside < len(runs) or not found.margin >= MARGIN):
+        if verdict == "holds here" and (found.inside < len(runs) or not found.margin >= MARGIN):
             problems.append(
                 f"{claim_id}: {name!r} is on its side in {found.inside} of {len(runs)} runs, its mean "
                 f"{found.margin:.1f} standard deviations from the bound ({found.words()}); all runs and {MARGIN:g} "
