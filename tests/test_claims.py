@@ -375,11 +375,17 @@ def test_a_value_that_is_no_number_is_refused():
 
 def test_close_keeps_the_promise_of_each_precision():
     one = torch.ones(3)
-    assert close(one, one + 9e-6)
-    assert not close(one, one + 3e-5)
-    assert close(one.double(), one.double() + 5e-11)
-    assert not close(one.double(), one.double() + 5e-10)
-    assert close(1000 * one, 1000 * one + 5e-3)
+    assert close(one, one + 9.9e-6)
+    assert not close(one, one + 1.02e-5)
+    assert close(one.double(), one.double() + 9.9e-11)
+    assert not close(one.double(), one.double() + 1.01e-10)
+    assert close(one.bfloat16(), one + 0.029)
+    assert not close(one.bfloat16(), one + 0.031)
+    assert close(one, (one + 0.0039).half())
+    assert not close(one, (one + 0.005).half())
+    assert close(1000 * one, 1000 * one + 9.5e-3)
+    assert not close(1000 * one, 1000 * one + 1.1e-2)
+    assert not close(1e-3 * one, 1e-3 * one + 1.1e-5), "small values are compared as they are"
     assert not close(one, torch.tensor([1, 1, float("nan")]))
     with pytest.raises(ValueError, match=r"\(3,\) and \(2,\)"):
         close(one, one[:2])

@@ -223,6 +223,9 @@ def test_samples_of_a_batch_do_not_mix(case):
 @every_model
 def test_every_parameter_gets_a_gradient(case):
     model = randomised(case).train()
+    for module in model.modules():
+        if isinstance(module, DropPath):
+            module.p = 0.0  # which could skip a branch for all samples
     run(model, case.inputs()).square().sum().backward()
     assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
 
@@ -326,8 +329,9 @@ def test_the_compiled_model_agrees(case, unchecked):
     """One graph, no breaks. The backend that only traces finds a break as well, in a second instead of thirty."""
     torch.compiler.reset()
     model, inputs = randomised(case), case.inputs()
-    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(run(compiled, inputs), run(model, inputs), atol=1e-5, rtol=1e-5)
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    with torch.no_grad():
+        torch.testing.assert_close(run(compiled, inputs), run(model, inputs), atol=1e-5, rtol=1e-5)
 
 
 @every_model

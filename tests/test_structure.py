@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -191,5 +192,6 @@ def test_importing_the_package_costs_little_beyond_torch(tmp_path):
     assert min(times[1:]) <= 0.3, times
 
 
+@cache
 def bibliography():
     return parse_file(ROOT / "book/references.bib").entries

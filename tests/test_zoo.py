@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from attention_notes import zoo
@@ -66,6 +67,22 @@ def test_activations_are_what_linear_maps_and_convolutions_write_and_nothing_els
 
     convolved, mapped, last = 5 * 7 * 9, 63 * 11, 63 * 13
     assert count_activations(Small(), torch.randn(2, 3, 14, 18)) == 2 * (convolved + mapped + last)
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3])
+@pytest.mark.parametrize("kind", ["conv", "conv_transpose"])
+def test_every_kind_of_convolution_is_counted(kind, dims):
+    convolve = getattr(F, f"{kind}{dims}d")
+    x, kernel = torch.randn(2, 3, *(7,) * dims), torch.randn(*((5, 3) if kind == "conv" else (3, 5)), *(2,) * dims)
+    assert count_activations(convolve, x, kernel) == 2 * 5 * (6 if kind == "conv" else 8) ** dims
+
+
+def test_a_product_with_one_matrix_is_counted_however_it_is_written_and_with_a_batch_it_is_not():
+    x, matrix, batch = torch.randn(2, 7, 5), torch.randn(5, 3), torch.randn(2, 5, 3)
+    for written in (torch.matmul, torch.Tensor.matmul, lambda a, b: a @ b):
+        assert count_activations(written, x, matrix) == 2 * 7 * 3
+        assert count_activations(written, x, batch) == 0
+    assert count_activations(F.linear, x, matrix.mT) == 2 * 7 * 3
 
 
 def test_a_larger_image_costs_more_and_the_largest_model_needs_no_memory():

@@ -2,12 +2,12 @@
 
 import pytest
 from built import KEYS, PAGES
-from visiting import awake, barriers, quiet
+from visiting import awake, barriers, quiet, visit
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_is_complete_and_quiet_without_a_network_and_has_no_barrier(tab, address, name):
-    tab.goto(f"{address}/{name}.html", wait_until="networkidle")
+    visit(tab, f"{address}/{name}.html")
     awake(tab)
     assert tab.problems == []
     assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page scrolls sideways"
@@ -27,7 +27,7 @@ def test_a_page_is_complete_and_quiet_without_a_network_and_has_no_barrier(tab, 
 def test_what_surrounds_the_chapters_is_quiet_and_has_no_barrier(browser, address, name, width, theme):
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
     page = quiet(context.new_page())
-    page.goto(f"{address}/{name}.html", wait_until="networkidle")
+    visit(page, f"{address}/{name}.html")
     assert page.problems == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page scrolls sideways"
     assert barriers(page) == []
@@ -36,7 +36,7 @@ def test_what_surrounds_the_chapters_is_quiet_and_has_no_barrier(browser, addres
 
 def test_a_barrier_that_is_there_is_found(browser, address):
     page = browser.new_page()
-    page.goto(f"{address}/book/intro.html", wait_until="networkidle")
+    visit(page, f"{address}/book/intro.html")
     page.evaluate("document.querySelector('article').insertAdjacentHTML('beforeend', '<img src=\"x.png\">')")
     assert any(line.startswith("image-alt") for line in barriers(page))
     page.close()
@@ -45,7 +45,7 @@ def test_a_barrier_that_is_there_is_found(browser, address):
 def test_the_theme_can_be_switched_and_has_its_icons(browser, address):
     context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
     page = context.new_page()
-    page.goto(f"{address}/book/intro.html", wait_until="networkidle")
+    visit(page, f"{address}/book/intro.html")
     assert page.evaluate("document.documentElement.dataset.theme") == "light"
     assert page.locator("svg.svg-inline--fa:visible, i.fa-solid:visible").count() > 2
     for _ in range(3):
@@ -59,7 +59,7 @@ def test_the_theme_can_be_switched_and_has_its_icons(browser, address):
 def test_search_finds_a_chapter(browser, address):
     context = browser.new_context()
     page = context.new_page()
-    page.goto(f"{address}/search.html?q=attention", wait_until="networkidle")
+    visit(page, f"{address}/search.html?q=attention")
     page.wait_for_selector("#search-results li a")
     assert "book/" in page.locator("#search-results li a").first.get_attribute("href")
     context.close()

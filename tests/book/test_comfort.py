@@ -12,6 +12,7 @@ from docutils.frontend import get_default_settings
 from docutils.parsers.rst import Parser
 from docutils.utils import new_document
 from executed import addresses, reading, record, search, slides, sources
+from visiting import visit
 
 
 def page(*children: nodes.Node) -> nodes.document:
@@ -221,8 +222,8 @@ def test_a_word_is_cut_where_the_script_changes_and_chinese_into_all_that_may_be
 )
 def test_the_search_leads_to(query, wanted, address, browser):
     tab = browser.new_page()
-    tab.goto(f"{address}/search.html", wait_until="networkidle")
-    tab.goto(f"{address}/search.html?q={query.replace('/', '%2F')}", wait_until="networkidle")
+    visit(tab, f"{address}/search.html")
+    visit(tab, f"{address}/search.html?q={query.replace('/', '%2F')}")
     tab.wait_for_selector("#search-results li a")
     found = tab.eval_on_selector_all("#search-results li a", "links => links.map(link => link.href)")
     plain = [re.sub(r"\?.*?(?=#|$)", "", link).removeprefix(f"{address}/") for link in found]
@@ -236,7 +237,7 @@ def test_the_search_leads_to(query, wanted, address, browser):
 @pytest.mark.parametrize("width", [1280, 390])
 def test_a_figure_opens_large_and_gives_the_focus_back(width, address, browser):
     tab = browser.new_page(viewport={"width": width, "height": 800})
-    tab.goto(f"{address}/book/vit.html", wait_until="networkidle")
+    visit(tab, f"{address}/book/vit.html")
     figure = tab.locator("figure#fig-vit-cost")
     button = figure.get_by_role("button", name="Fig. 6.2: open large")
     button.focus()
@@ -268,7 +269,7 @@ def test_the_script_for_large_figures_moves_nothing(address, browser):
         tab = context.new_page()
         if not scripts:
             tab.route("**/dressed.js*", lambda route: route.fulfill(body=without))
-        tab.goto(f"{address}/book/vit.html", wait_until="networkidle")
+        visit(tab, f"{address}/book/vit.html")
         places.append(tab.evaluate("[...document.querySelectorAll('figure')].map(f => f.getBoundingClientRect().top)"))
         assert (tab.locator(".open-large").count() > 2) == scripts
         context.close()
@@ -277,7 +278,7 @@ def test_the_script_for_large_figures_moves_nothing(address, browser):
 
 def test_an_address_shows_to_who_points_at_its_place_or_comes_by_the_keyboard(address, browser):
     tab = browser.new_page(viewport={"width": 1280, "height": 900})
-    tab.goto(f"{address}/book/vit.html", wait_until="networkidle")
+    visit(tab, f"{address}/book/vit.html")
     for place in ("p.verdict#claim-vit-patchify-is-conv", "div.math#equation-eq-vit-msa"):
         link = tab.locator(f"{place} a.headerlink")
         seen = lambda link=link: link.evaluate("link => getComputedStyle(link).opacity")  # noqa: E731
@@ -329,7 +330,7 @@ def test_every_chapter_with_figures_has_its_slides_and_a_link_to_them(site):
 
 def test_slides_turn_by_the_keyboard(address, browser):
     tab = browser.new_page(viewport={"width": 1280, "height": 720})
-    tab.goto(f"{address}/slides/vit.html", wait_until="networkidle")
+    visit(tab, f"{address}/slides/vit.html")
     top = lambda number: tab.evaluate(f"document.getElementById('slide-{number}').getBoundingClientRect().top")  # noqa: E731
     count = tab.locator(".slide").count()
     for keys, number in ((["ArrowRight", "ArrowRight"], 3), (["PageUp"], 2), (["End"], count), (["Home", " "], 2)):
@@ -356,7 +357,7 @@ def test_what_a_page_cites_is_listed_once_for_paper():
 def test_on_paper_a_dark_page_is_light_its_sidebars_are_gone_and_its_solutions_are_open(address, browser):
     context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="dark")
     tab = context.new_page()
-    tab.goto(f"{address}/book/vit.html", wait_until="networkidle")
+    visit(tab, f"{address}/book/vit.html")
     assert tab.evaluate("document.documentElement.dataset.theme") == "dark"
     assert not tab.locator(".sources").is_visible()
     tab.emulate_media(media="print")

@@ -11,7 +11,7 @@ import pytest
 import torch
 from executed.live import drop_carried
 from playwright.sync_api import Page, expect
-from visiting import awake, quiet, serving
+from visiting import awake, quiet, serving, visit
 
 from attention_notes import data
 from attention_notes.live import parts
@@ -214,7 +214,7 @@ def test_a_slanted_stroke_is_made_upright(scripts):
 
 
 def test_the_model_is_fetched_when_it_is_asked_for_and_not_before(page, address, folder):
-    page.goto(f"{address}/site.html", wait_until="networkidle")
+    visit(page, f"{address}/site.html")
     button = page.get_by_role("button", name=re.compile(r"Load the model, 0\.4 MB"))
     expect(button).to_be_visible()
     expect(page.locator("figure.live img")).to_be_visible()
@@ -361,7 +361,7 @@ def book(site) -> Iterator[str]:
 
 @pytest.mark.parametrize("tab", [(390, "dark")], indirect=True, ids=["phone"])
 def test_the_chapters_own_model_reads_digits_that_it_has_not_seen(tab, book):
-    tab.goto(f"{book}/book/vit.html", wait_until="networkidle")
+    visit(tab, f"{book}/book/vit.html")
     figure = awake(tab).locator("figure.live[data-live=draw]")
     figure.get_by_role("button", name="Load the model").click()
     right = 0

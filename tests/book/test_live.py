@@ -13,7 +13,7 @@ from built import ROOT
 from executed.live import drop_carried, is_live
 from executed.twin import make_twin
 from playwright.sync_api import Page
-from visiting import awake, barriers, quiet, serving
+from visiting import awake, barriers, quiet, serving, visit
 
 from attention_notes.live import Live, parts, source
 from attention_notes.live.inspector import Look, over_text
@@ -56,7 +56,7 @@ def look(served, browser):
         (folder / name).write_text(PAGE.format(theme=theme, head=head, body=body), encoding="utf-8")
         size = {"width": width, "height": 900}
         page = quiet(browser.new_context(viewport=size).new_page())
-        page.goto(f"{address}/{name}", wait_until="networkidle")
+        visit(page, f"{address}/{name}")
         opened.append(page)
         return awake(page) if near else page
 

@@ -4,12 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Page
+from visiting import visit
 
 
 @pytest.fixture
 def wide(browser, address) -> Iterator[Page]:
     page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.goto(f"{address}/book/vit.html", wait_until="networkidle")
+    visit(page, f"{address}/book/vit.html")
     yield page
     page.close()
 
@@ -17,7 +18,7 @@ def wide(browser, address) -> Iterator[Page]:
 @pytest.fixture
 def phone(browser, address) -> Iterator[Page]:
     page = browser.new_page(viewport={"width": 390, "height": 844})
-    page.goto(f"{address}/book/vit.html", wait_until="networkidle")
+    visit(page, f"{address}/book/vit.html")
     yield page
     page.close()
 
@@ -91,7 +92,7 @@ def test_a_solution_unfolds_by_click_and_by_key_without_any_script(browser, addr
 def test_code_can_be_copied(browser, address):
     context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
     page = context.new_page()
-    page.goto(f"{address}/book/vit.html", wait_until="networkidle")
+    visit(page, f"{address}/book/vit.html")
     cell = page.locator(".cell_input").first
     cell.hover()
     cell.locator("button.copybtn").click()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from built import NOTEBOOKS
 from playwright.sync_api import Browser, Page
-from visiting import whole
+from visiting import visit, whole
 
 CELLS = """[...document.querySelectorAll(".walk tbody tr")].map(row => [...row.cells].map(cell => {
   const {left, right, top, bottom, height} = cell.getBoundingClientRect();
@@ -30,7 +30,7 @@ def walks(site: Path) -> list[str]:
 def looked_at(browser: Browser, address: str, name: str, width: int, theme: str) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
     page = context.new_page()
-    page.goto(f"{address}/book/{name}.html", wait_until="networkidle")
+    visit(page, f"{address}/book/{name}.html")
     assert whole(page).evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} scrolls sideways"
     yield page
     context.close()

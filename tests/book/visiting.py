@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Response, expect, sync_playwright
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 NO_BROWSER = "The pages were NOT looked at: install a browser (Debian: apt-get install chromium) and run again."
@@ -83,6 +83,13 @@ def quiet(page: Page) -> Page:
     page.on("pageerror", lambda error: page.problems.append(str(error)))
     page.on("console", lambda m: page.problems.append(m.text) if m.type == "error" else None)
     return page
+
+
+def visit(page: Page, address: str) -> Response | None:
+    """Go to an address and wait until its scripts ran, its fonts are there and it was drawn once."""
+    answer = page.goto(address)
+    page.evaluate("document.fonts.ready.then(() => new Promise((go) => requestAnimationFrame(() => setTimeout(go))))")
+    return answer
 
 
 def whole(page: Page) -> Page:

@@ -1,12 +1,14 @@
 """DeiT against timm and transformers, its losses against their equations, its augmentations against timm's."""
 
 import math
+import sys
 from functools import cache
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.stats import chisquare, kstest
 from test_vit import randomised
 
 from attention_notes.claims import close, load_facts
@@ -424,6 +426,34 @@ def test_mixing_leaves_the_batch_as_it_was_and_its_targets_distributions():
     assert kinds == {True, False}
     assert torch.equal(x, before[0])
     assert torch.equal(targets, before[1])
+
+
+@pytest.mark.parametrize(("switch", "cut"), [(0.0, 0.0), (0.3, 0.3), (1.0, 1.0)])
+def test_a_batch_is_cut_or_blended_as_often_and_by_shares_as_the_recipe_says(monkeypatch, switch, cut):
+    drawn = {"cut": [], "blended": []}
+    module = sys.modules[mix.__module__]
+
+    def draw(kind):
+        def drawing(x, y, *, share, centre=()):
+            drawn[kind].append((share, *centre))
+            return x, y
+
+        return drawing
+
+    monkeypatch.setattr(module, "cutmix", draw("cut"))
+    monkeypatch.setattr(module, "mixup", draw("blended"))
+    x, targets = torch.zeros(2, 1, 8, 16), torch.eye(2)
+    for _ in range(1000):
+        mix(x, targets, switch=switch, mixup_alpha=0.5, cutmix_alpha=3.0)
+    assert len(drawn["cut"]) == pytest.approx(1000 * cut, abs=4.5 * (1000 * cut * (1 - cut)) ** 0.5)
+    for kind, alpha in (("cut", 3.0), ("blended", 0.5)):
+        if drawn[kind]:
+            shares = np.array(drawn[kind])[:, 0]
+            assert kstest(shares, "beta", args=(alpha, alpha)).pvalue > 1e-5
+    for axis, size in ((1, 8), (2, 16)):
+        if drawn["cut"]:
+            places = np.array(drawn["cut"])[:, axis].astype(int)
+            assert chisquare(np.bincount(places, minlength=size)).pvalue > 1e-5, "a box may lie anywhere"
 
 
 def test_erasing_puts_one_rectangle_of_noise_into_the_share_of_images_that_is_asked_for():

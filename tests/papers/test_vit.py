@@ -376,6 +376,23 @@ def test_dropout_acts_in_training_only():
     assert sum(isinstance(m, nn.Dropout) and m.p == 0.5 for m in model.modules()) == 1 + 2 * DEPTH
 
 
+def test_dropout_stands_after_every_linear_map_but_qkv_and_after_the_positions():
+    model = small(dropout=1.0).train()
+    x = images(model)
+    assert not model.dropout(model.pooling.prepend(model.patches(x)) + model.positions).any()
+    seen = {}
+    for name in ("attention.qkv", "mlp.contract"):
+        model.blocks[0].get_submodule(name).register_forward_hook(
+            lambda _, given, out, name=name: seen.update({name: (given[0].any().item(), out.any().item())})
+        )
+    z = torch.randn(BATCH, 7, DIM)
+    assert torch.equal(model.blocks[0](z), z), "what each branch adds is dropped"
+    assert seen["attention.qkv"] == (True, True)
+    assert not seen["mlp.contract"][0], "and the hidden layer, too"
+    nothing = model.norm.bias.expand(BATCH, len(model.positions[0]), DIM)
+    assert torch.equal(model.tokens(x), nothing), "neither patches nor positions are left"
+
+
 @pytest.mark.parametrize("pooling", [ClassToken, MeanPooling])
 def test_bfloat16_agrees(pooling):
     model = small(pooling=pooling, num_classes=None)
