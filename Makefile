@@ -18,20 +18,15 @@ SAY = @printf '\n\033[1m%s\033[0m\n'
 # The kernel's word on TCP is of no use to a reader of the build's output.
 export PYDEVD_DISABLE_FILE_VALIDATION = 1
 
-.PHONY: book test lint twins evidence colab cuda wheels bench lighthouse serve clean
+.NOTPARALLEL:
+.PHONY: book test lint twins unit site evidence colab cuda wheels bench lighthouse serve clean
 
 book: $(VENV)/ready  ## execute what changed and build the site
 	$(SAY) "Building the book"
 	@$(BIN)/jupyter-book build .
 	@echo "The site is at $(CURDIR)/_build/html/index.html"
 
-test: lint twins  ## lint, types, every committed notebook executed again and compared, tests, the site
-	$(SAY) "Tests"
-	@$(PARALLEL) --dist loadfile tests --ignore=tests/book
-	@$(MAKE) --no-print-directory book
-	@$(BIN)/python book/twins.py
-	$(SAY) "The built site and the twins"
-	@$(PARALLEL) --dist worksteal tests/book
+test: lint twins unit site  ## lint, types, every committed notebook executed again and compared, tests, the site
 
 lint: $(VENV)/ready
 	$(SAY) "Lint and types"
@@ -43,6 +38,15 @@ twins: $(VENV)/ready  ## the committed notebooks: in step, and executed again un
 	$(SAY) "The committed notebooks, executed again and compared output by output"
 	@$(BIN)/python book/twins.py
 	@$(OTHER) $(PARALLEL) --dist loadscope --nbval book
+
+unit: $(VENV)/ready  ## the tests of the package, which need neither the site nor a browser
+	$(SAY) "Tests"
+	@$(PARALLEL) --dist loadfile tests --ignore=tests/book
+
+site: book  ## the twins again, which the build may have rewritten, and the built site in a browser
+	@$(BIN)/python book/twins.py
+	$(SAY) "The built site and the twins"
+	@$(PARALLEL) --dist worksteal tests/book
 
 evidence: $(VENV)/ready  ## record what trainings come to over seeds and instruction sets, or of KEYS="cbam vit"
 	@$(BIN)/python book/evidence.py $(KEYS)
