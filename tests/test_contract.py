@@ -214,10 +214,11 @@ def test_the_output_depends_on_the_input(case):
 
 @every_model
 def test_samples_of_a_batch_do_not_mix(case):
-    model, inputs = randomised(case), case.inputs()
-    torch.testing.assert_close(run(model, inputs)[1:], run(model, changed(inputs))[1:], atol=1e-5, rtol=1e-5)
+    model = randomised(case).double()  # in single precision a sum in another order is nearly as far away
+    inputs = tuple(x.double() if x.is_floating_point() else x for x in case.inputs())
+    torch.testing.assert_close(run(model, inputs)[1:], run(model, changed(inputs))[1:], atol=1e-10, rtol=1e-10)
     alone = torch.cat([run(model, tuple(x[i : i + 1] for x in inputs)) for i in range(BATCH)])
-    torch.testing.assert_close(run(model, inputs), alone, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(run(model, inputs), alone, atol=1e-10, rtol=1e-10)
 
 
 @every_model
