@@ -1,7 +1,7 @@
 """Run tests against a copy of the package with a fault in it, in a process that begins with the imports done.
 
 ``multiprocessing``'s fork server imports what tests import, but not the package, and forks for every run. Where forking
-is not safe (macOS) a run starts from nothing, which takes seconds instead of a tenth.
+is not safe (macOS) a run starts from nothing, and takes longer.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PRELOADED = ["pytest", "torch", "einops", "jaxtyping", "beartype", "numpy", "matplotlib.pyplot", "hypothesis"]
+PRELOADED = ["pytest", "torch", "einops", "jaxtyping", "beartype", "numpy", "matplotlib.pyplot"]
 
 _processes = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
 if sys.platform == "linux":
