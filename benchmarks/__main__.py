@@ -87,7 +87,6 @@ def _rows(
             peers=[*case.peers] if first or device.type == "cuda" else [quickest[setting.work]],
             limits=limits[f"{setting.dtype}, {setting.threads} threads" if setting.threads else setting.dtype],
             seconds=seconds,
-            whole=case.pieces and device.type == "cpu" and (first or setting.kept),
         )
         quickest.setdefault(setting.work, speed.best(row))
         print(line(row), flush=True)
@@ -100,6 +99,9 @@ def quick(clock: Clock, recorded: dict[str, Any], names: list[str], *, seconds: 
     It fell if the whole of its interval lies below the recorded ratio by more than that share of it.
     """
     threads, compared = torch.get_num_threads(), 0
+    here, there = machine(clock.device)["device"], recorded.get("machine", {}).get("device", "another machine")
+    if here != there:
+        print(f"recorded on {there}, and this is {here}: ratios are compared, which differ less than times")
     fell: list[str] = []
     for name in names:
         dtype = "float32" if clock.device.type == "cpu" else "bfloat16"
@@ -134,11 +136,11 @@ def line(row: dict[str, Any]) -> str:
     """A row as it is printed while the run goes on."""
     ratios = ", ".join(f"{peer} {r[0]:.2f} [{r[1]:.2f}, {r[2]:.2f}]" for peer, r in row["ratios"].items())
     how = f"{row['work']} {row['batch']}, " + (f"{row['threads']} threads" if row["threads"] else row["dtype"])
-    control, compiled = row["control"], ", compiled" * row["compiled"] + ", memory kept" * row["kept"]
-    whole = f"; all at once {row['whole'][0]:.2f}" if row["whole"] else ""
+    control = row["control"]
+    compiled = ", compiled" * row["compiled"] + ", memory kept" * row["kept"] + ", in chunks" * row["chunked"]
     return (
         f"{row['case']}: {how}{compiled}: {row['seconds'] * 1e3:.1f} ms, {row['share']:.0%} of the limit; {ratios}; "
-        f"control {control[0]:.2f} [{control[1]:.2f}, {control[2]:.2f}]{whole}; {row['pairs']} pairs"
+        f"control {control[0]:.2f} [{control[1]:.2f}, {control[2]:.2f}]; {row['pairs']} pairs"
     )
 
 

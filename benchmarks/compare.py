@@ -4,6 +4,7 @@ import copy
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from multiprocessing import get_context
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -11,12 +12,12 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
-from attention_notes.layers import mlp, pieces
+from attention_notes.layers.chunking import chunked
 from attention_notes.probe import count_macs
 from benchmarks.cases import CASES, INFERENCE, TRAINING, Case
 from benchmarks.timing import Clock, Work, interleaved, interval, peak_memory, profiled, ratio
 
-OURS, AGAIN, WHOLE = "ours", "ours again", "ours, all rows at once"
+OURS, AGAIN = "ours", "ours again"
 KEEPING = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=68719476736"  # nothing freed goes back to the system
 TOLERANCE = 1e-5  # of float32, in which all models are compared, whatever they are timed in
 
@@ -25,7 +26,8 @@ class Setting(NamedTuple):
     """What is varied: the kind of work, inputs at once, threads (of a CPU), numbers, and whether it is compiled.
 
     ``kept`` (on a CPU): whether the C library keeps the memory of freed tensors for the next ones, as it does in a
-    process that has freed much, or gives large ones back to the system, as it does in a fresh one.
+    process that has freed much, or gives large ones back to the system, as it does in a fresh one. ``chunked`` (on a
+    CPU): whether ours works in chunks.
     """
 
     work: str
@@ -34,12 +36,14 @@ class Setting(NamedTuple):
     dtype: str
     compiled: bool = False
     kept: bool = False
+    chunked: bool = False
 
 
 def settings(case: Case, device: torch.device, threads: int) -> Iterator[Setting]:
     """All settings of a case: a CPU on all threads and on one, CUDA in two sorts of numbers, eager and compiled.
 
-    Of each kind of work the first is that of most inputs, eight at most.
+    On a CPU inference is also timed with memory kept, in chunks, and compiled. The first of each kind of work is that
+    of most inputs, eight at most.
     """
     for work, batches in case.batches.items():
         first = max(batch for batch in batches if batch <= 8)
@@ -49,7 +53,11 @@ def settings(case: Case, device: torch.device, threads: int) -> Iterator[Setting
             if threads > 1:
                 yield Setting(work, batches[0], 1, "float32")
             if work == INFERENCE:
-                yield Setting(work, first, threads, "float32", kept=True)
+                for in_chunks in (False, True) if case.chunks else (False,):
+                    yield Setting(work, first, threads, "float32", kept=True, chunked=in_chunks)
+                if case.chunks:
+                    yield Setting(work, first, threads, "float32", chunked=True)
+                yield Setting(work, first, threads, "float32", compiled=True)
             continue
         for batch in (*ordered, 64):
             for dtype in ("float32", "bfloat16"):
@@ -57,11 +65,11 @@ def settings(case: Case, device: torch.device, threads: int) -> Iterator[Setting
 
 
 def compare(
-    name: str, setting: Setting, *, peers: Sequence[str], limits: Mapping[str, float], seconds: float, whole: bool
+    name: str, setting: Setting, *, peers: Sequence[str], limits: Mapping[str, float], seconds: float
 ) -> dict[str, Any]:
-    """One row of the results: ours beside each of some peers, beside itself, and, if asked, without its pieces."""
+    """One row of the results: ours beside each of some peers, and beside itself."""
     case = CASES[name]
-    others = [*peers, AGAIN, *([WHOLE] if whole else [])]
+    others = [*peers, AGAIN]
     found = {other: in_its_own_process(pair, name, other, setting, seconds, keeping=setting.kept) for other in others}
     itself = found[AGAIN]
     return {
@@ -72,7 +80,6 @@ def compare(
         "pairs": min(one["pairs"] for one in found.values()),
         "ratios": {peer: found[peer]["ratio"] for peer in peers},
         "control": itself["ratio"],
-        "whole": found[WHOLE]["ratio"] if whole else None,
         "memory": {OURS: itself["memory"], **{other: found[other]["memory"] for other in others if other != AGAIN}},
         "share": least_seconds(case, setting, limits) / itself["seconds"],
         "profile": itself["profile"],
@@ -81,32 +88,33 @@ def compare(
 
 
 def pair(name: str, other: str, setting: Setting, seconds: float, rounds: int = 50) -> dict[str, Any]:
-    """Ours in turns with one other: a peer, a copy of itself, or itself without its pieces.
+    """Ours in turns with one other: a peer, or a copy of itself.
 
     Raises:
         AssertionError: if the other does not give our outputs, or, in training, our gradients.
     """
     case, clock = CASES[name], Clock(torch.device("cpu" if setting.threads else "cuda"))
     ours = case.model().to(clock.device)
-    beside = {AGAIN: copy.deepcopy, WHOLE: lambda model: model}.get(other) or case.peers[other]
-    theirs = beside(ours).eval().to(clock.device)
+    theirs = (copy.deepcopy if other == AGAIN else case.peers[other])(ours).eval().to(clock.device)
     apart = _apart(ours, theirs, case.inputs(2, clock.device, torch.float32), setting.work)
     assert apart < TOLERANCE, f"{name}: {other} is not the same model: {apart:.1e}"
     if setting.threads:
         torch.set_num_threads(setting.threads)
     dtype = getattr(torch, setting.dtype)
     x = case.inputs(setting.batch, clock.device, dtype)
-    works = {OURS: work_of(ours.to(dtype), x, setting)}
-    works[other] = at_once(works[OURS]) if other == WHOLE else work_of(theirs.to(dtype), x, setting)
-    samples = interleaved(works, clock, rounds=rounds, seconds=seconds)
-    return {
-        "seconds": interval(samples[OURS]).median,
-        "pairs": len(samples[OURS]),
-        "ratio": ratio(samples[other], samples[OURS]),
-        "memory": peak_memory(works[other], clock.device),
-        "profile": profiled(works[OURS]) if other == AGAIN and clock.device.type == "cpu" else {},
-        "apart": apart,
-    }
+    works = {OURS: work_of(ours.to(dtype), x, setting), other: work_of(theirs.to(dtype), x, setting)}
+    with ExitStack() as chunks:
+        for model in ((ours, theirs) if other == AGAIN else (ours,)) if setting.chunked else ():
+            chunks.enter_context(chunked(model))
+        samples = interleaved(works, clock, rounds=rounds, seconds=seconds)
+        return {
+            "seconds": interval(samples[OURS]).median,
+            "pairs": len(samples[OURS]),
+            "ratio": ratio(samples[other], samples[OURS]),
+            "memory": peak_memory(works[other], clock.device),
+            "profile": profiled(works[OURS]) if other == AGAIN and clock.device.type == "cpu" else {},
+            "apart": apart,
+        }
 
 
 def least_seconds(case: Case, setting: Setting, limits: Mapping[str, float]) -> float:
@@ -134,19 +142,6 @@ def in_its_own_process(
     told = {"GLIBC_TUNABLES": KEEPING} if keeping else {}
     with patch.dict(os.environ, told), ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(work, *arguments, **named).result()
-
-
-def at_once(run: Work) -> Work:
-    """The same work of ours, every layer for all rows at once."""
-
-    def whole(work: Callable[[Tensor], Tensor], x: Tensor, **_: int) -> Tensor:
-        return work(x)
-
-    def runs() -> None:
-        with patch.object(pieces, "in_pieces", whole), patch.object(mlp, "in_pieces", whole):
-            run()
-
-    return runs
 
 
 def _apart(ours: nn.Module, theirs: nn.Module, x: Tensor, work: str) -> float:

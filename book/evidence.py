@@ -3,7 +3,9 @@
 ``python book/evidence.py [KEY ...]`` executes the cells that the trained statements of a chapter need (``sliced.py``),
 each run in a process of its own with every seed shifted, and keeps what their checks were given beside the facts, in
 ``facts/<key>.evidence.json``. A run whose code has not changed since is not repeated, so a recording that was
-interrupted goes on where it stopped. ``--try KEY`` executes a whole chapter once and lists its checks.
+interrupted goes on where it stopped. Where the code has changed, one run for each instruction set is repeated first: if
+all their values are the recorded ones to the last digit, the code computes the same, and the other runs stand. ``--try
+KEY`` executes a whole chapter once and lists its checks.
 """
 
 import argparse
@@ -33,6 +35,7 @@ INSTRUCTIONS: dict[str, dict[str, str]] = {
 # Eight seeds, twelve runs. No shift of a test or of a page's own run (0) is left out of the instruction sets' reach.
 RUNS = [("native", 1000 * n) for n in (0, 1, 2, 3)]
 RUNS += [("AVX2", 1000 * n) for n in (0, 4, 5, 6)] + [("SSE4", 1000 * n) for n in (0, 2, 5, 7)]
+REPEATED = [(name, 0) for name in INSTRUCTIONS]  # what shows that other code computes the same
 
 
 def main() -> int:
@@ -64,33 +67,54 @@ def record(keys: list[str], jobs: int) -> int:
         print(f"the instruction sets {', '.join(INSTRUCTIONS)} need an x86-64 processor", file=sys.stderr)
         return 2
     marks = {key: current_hash(key) for key in known}
-    kept = {
-        key: [r for r in read(key) if r["code"] == marks[key] and (r["instructions"], r["shift"]) in RUNS]
-        for key in known
-    }
-    missing = [
-        (key, *which)
-        for which in RUNS
-        for key in known
-        if which not in [(r["instructions"], r["shift"]) for r in kept[key]]
-    ]
-    print(f"{len(missing)} runs to do, {sum(map(len, kept.values()))} recorded already", flush=True)
+    kept = {key: [r for r in read(key) if r["code"] == marks[key] and _which(r) in RUNS] for key in known}
+    before = {key: [r for r in read(key) if _which(r) in RUNS] for key in known if not kept[key]}
+    before = {key: runs for key, runs in before.items() if len(runs) == len(RUNS)}  # whole, and of other code
+    print(f"{sum(map(len, kept.values()))} runs are recorded already", flush=True)
+    failed = perform([(key, *which) for which in REPEATED for key in before], marks, kept, jobs, keep=False)
+    for key, old in before.items():
+        values = {_which(r): r["values"] for r in old}
+        if len(kept[key]) == len(REPEATED) and all(r["values"] == values[_which(r)] for r in kept[key]):
+            kept[key] += [{**r, "code": marks[key]} for r in old if _which(r) not in REPEATED]
+            print(f"{key}: {len(REPEATED)} runs gave the recorded values to the last digit, so the others stand")
+        if kept[key]:
+            write(key, kept[key])
+    done = {key: [*map(_which, kept[key])] for key in known}
+    missing = [(key, *which) for which in RUNS for key in known if which not in done[key]]
+    failed += perform([one for one in missing if one not in failed], marks, kept, jobs)
+    problems = [problem for key in known for problem in lacking(key)]
+    print("\n".join(problems) or f"the records bear all {count_trained(known)} trained statements")
+    return 1 if failed or problems else 0
+
+
+def perform(
+    todo: list[tuple[str, str, int]],
+    marks: dict[str, str],
+    kept: dict[str, list[dict[str, Any]]],
+    jobs: int,
+    *,
+    keep: bool = True,
+) -> list[tuple[str, str, int]]:
+    """Do some runs, add them to what is kept, and write each when it is there; returns those that failed."""
     failed = []
     with ThreadPoolExecutor(jobs) as pool:
-        waiting = {pool.submit(child, *one, marks[one[0]]): one for one in missing}
+        waiting = {pool.submit(child, *one, marks[one[0]]): one for one in todo}
         for n, done in enumerate(as_completed(waiting), start=1):
             key, instructions, shift = waiting[done]
             outcome = done.result()
             if isinstance(outcome, str):
                 failed.append((key, instructions, shift))
-                print(f"{n}/{len(missing)}  {key}  {instructions}  +{shift}  failed: {outcome}", flush=True)
+                print(f"{n}/{len(todo)}  {key}  {instructions}  +{shift}  failed: {outcome}", flush=True)
                 continue
             kept[key].append(outcome)
-            write(key, kept[key])
-            print(f"{n}/{len(missing)}  {key}  {instructions}  +{shift}  {outcome['seconds']:.0f} s", flush=True)
-    problems = [problem for key in known for problem in lacking(key)]
-    print("\n".join(problems) or f"the records bear all {count_trained(known)} trained statements")
-    return 1 if failed or problems else 0
+            if keep:
+                write(key, kept[key])
+            print(f"{n}/{len(todo)}  {key}  {instructions}  +{shift}  {outcome['seconds']:.0f} s", flush=True)
+    return failed
+
+
+def _which(run: dict[str, Any]) -> tuple[str, int]:
+    return run["instructions"], run["shift"]
 
 
 def lacking(key: str) -> list[str]:

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from attention_notes.layers.mlp import MLP
 from attention_notes.papers.pvt import pvt
 from benchmarks import __main__ as command
 from benchmarks import compare as comparing
@@ -148,7 +147,11 @@ def test_settings_name_threads_on_a_cpu_and_numbers_and_compilation_on_cuda():
         Setting(INFERENCE, 1, 1, "float32"),
         Setting(TRAINING, 8, 2, "float32"),
         Setting(INFERENCE, 8, 2, "float32", kept=True),
+        Setting(INFERENCE, 8, 2, "float32", chunked=True),
+        Setting(INFERENCE, 8, 2, "float32", kept=True, chunked=True),
+        Setting(INFERENCE, 8, 2, "float32", compiled=True),
     }
+    assert not any(s.chunked for s in settings(CASES["DNL block"], CPU, 2))
     cuda = set(settings(case, torch.device("cuda"), 2))
     assert {(s.dtype, s.compiled) for s in cuda} == {(d, c) for d in ("float32", "bfloat16") for c in (False, True)}
     assert all(s.threads is None for s in cuda)
@@ -171,7 +174,7 @@ def small(monkeypatch):
 @pytest.mark.parametrize("work", [INFERENCE, TRAINING])
 def test_a_block_is_compared_with_its_peers(small, name, work):
     setting, others = Setting(work, 1, 1, "float32"), [*CASES[name].peers]
-    row = compare(name, setting, peers=others, limits=LIMITS, seconds=0, whole=False)
+    row = compare(name, setting, peers=others, limits=LIMITS, seconds=0)
     assert [*row["ratios"]] == others
     assert row["pairs"] == 4
     assert row["share"] > 0
@@ -181,13 +184,15 @@ def test_a_block_is_compared_with_its_peers(small, name, work):
     json.dumps(row)
 
 
-def test_a_model_with_pieces_is_compared_with_itself_without(small, monkeypatch):
-    monkeypatch.setitem(
-        CASES, "small", replace(CASES["PVT-Small"], build=partial(pvt, "pvt_tiny", depths=(1, 1, 1, 1)))
+def test_in_chunks_ours_holds_less_memory_and_is_itself_again_afterwards(small, monkeypatch):
+    tiny = partial(pvt, "pvt_tiny", depths=(1, 1, 1, 1))
+    monkeypatch.setitem(CASES, "small", replace(CASES["PVT-Small"], build=tiny))
+    setting = Setting(INFERENCE, 4, 1, "float32")
+    at_once, chunks = (
+        compare("small", one, peers=[], limits=LIMITS, seconds=0) for one in (setting, setting._replace(chunked=True))
     )
-    row = compare("small", Setting(INFERENCE, 2, 1, "float32"), peers=[], limits=LIMITS, seconds=0, whole=True)
-    assert row["whole"][0] > 0
-    assert row["memory"]["ours"] < row["memory"]["ours, all rows at once"]
+    assert chunks["memory"]["ours"] < 0.7 * at_once["memory"]["ours"]
+    assert (at_once["chunked"], chunks["chunked"]) == (False, True)
 
 
 def test_a_peer_that_is_another_model_is_refused_before_anything_is_timed(monkeypatch):
@@ -202,11 +207,10 @@ def test_a_peer_that_is_another_model_is_refused_before_anything_is_timed(monkey
 
 
 def test_on_a_cpu_only_the_first_of_each_kind_of_work_has_all_peers(monkeypatch):
-    def compared(name, setting, *, peers, limits, seconds, whole):
+    def compared(name, setting, *, peers, limits, seconds):
         three = dict.fromkeys(peers, (1.0, 1.0, 1.0))
         return {"case": name, **setting._asdict(), "seconds": 1.0, "share": 0.5, "pairs": 4, "ratios": three} | {
             "control": (1.0, 1.0, 1.0),
-            "whole": None,
         }
 
     monkeypatch.setattr(command, "compare", compared)
@@ -272,15 +276,6 @@ def test_a_row_can_be_had_from_a_process_of_its_own():
 def test_a_process_can_be_told_to_keep_what_is_freed_and_this_one_is_not():
     assert comparing.in_its_own_process(os.getenv, "GLIBC_TUNABLES", keeping=True) == comparing.KEEPING
     assert os.getenv("GLIBC_TUNABLES") != comparing.KEEPING
-
-
-def test_all_at_once_no_layer_sees_a_piece():
-    layer, rows = MLP(8, hidden=2**10), []
-    layer.expand.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
-    run = comparing.work_of(layer, torch.randn(2, 1500, 8), Setting(INFERENCE, 2, 1, "float32"))
-    run()
-    comparing.at_once(run)()
-    assert rows == [1024, 1024, 952, 3000]
 
 
 def test_from_a_shell_every_row_has_a_process_of_its_own(tmp_path):

@@ -1,5 +1,6 @@
 """What every model of the package promises. A new model is one more line in MODELS, and gets all of this."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -323,6 +324,43 @@ def test_maps_at_strides_4_to_32_of_an_image_that_is_not_square_feed_one_head(bu
     ended = ("head", "norm", "pooling")  # what comes after the last map belongs to the classifier
     silent = [n for n, p in model.named_parameters() if p.grad is None and not n.startswith(ended)]
     assert silent == []
+
+
+def more(case: Case, batch: int) -> tuple[Tensor, ...]:
+    """Inputs of another batch, of other numbers."""
+    drawn = [case.inputs() for _ in range(-(-batch // BATCH))]
+    return tuple(torch.cat(parts)[:batch] for parts in zip(*drawn, strict=True))
+
+
+@every_model
+def test_every_module_is_called_as_often_whatever_the_batch_and_gets_all_of_it(case):
+    model, calls = randomised(case), []
+
+    def seen(module: nn.Module, given: tuple, _: object) -> None:
+        sizes = [len(x) for x in given if isinstance(x, Tensor) and x.ndim]
+        calls.append((id(module), sizes))
+
+    for module in model.modules():
+        module.register_forward_hook(seen)
+    found = []
+    with torch.no_grad():
+        for times in (1, 600):
+            calls.clear()
+            run(model, tuple(x.repeat(times, *(1,) * (x.ndim - 1)) for x in case.inputs()))
+            found.append([*calls])
+    assert [module for module, _ in found[0]] == [module for module, _ in found[1]]
+    for (_, few), (_, many) in zip(*found, strict=True):
+        assert [a * 600 for a in few] == many or few == many  # what does not depend on the inputs has no batch
+
+
+@every_model
+def test_a_trace_of_one_batch_runs_at_another(case, unchecked):
+    model = randomised(case)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # sizes that are asked for are constants of a trace
+        traced = torch.jit.trace(model, case.inputs(), check_trace=False)
+        other = more(case, 7)
+        torch.testing.assert_close(run(traced, other), run(model, other), atol=1e-5, rtol=1e-5)
 
 
 @every_model

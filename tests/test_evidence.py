@@ -250,6 +250,7 @@ def recorder(monkeypatch, tmp_path):
     """The recorder with two runs of one chapter, which are not executed."""
     monkeypatch.setattr(evidence, "FACTS", tmp_path)
     monkeypatch.setattr(evidence, "RUNS", [("native", 0), ("AVX2", 4000)])
+    monkeypatch.setattr(evidence, "REPEATED", [("native", 0)])
     monkeypatch.setattr(evidence, "recorded_keys", lambda: ["some"])
     monkeypatch.setattr(evidence, "current_hash", lambda key: "now")
     monkeypatch.setattr(evidence, "lacking", lambda key: [])
@@ -258,7 +259,8 @@ def recorder(monkeypatch, tmp_path):
 
     def child(key, instructions, shift, mark):
         done.append((instructions, shift))
-        return {"instructions": instructions, "shift": shift, "code": mark, "seconds": 1, "values": {}}
+        values = {"some-gain": {"gain": 0.3 if mark in ("now", "moved") else 0.3 + 1e-9}}
+        return {"instructions": instructions, "shift": shift, "code": mark, "seconds": 1, "values": values}
 
     monkeypatch.setattr(evidence, "child", child)
     return done
@@ -272,11 +274,27 @@ def test_the_recorder_goes_on_where_it_stopped_and_repeats_what_is_stale(recorde
     evidence.write("some", evidence.read("some")[:1])
     assert evidence.record([], 1) == 0
     assert recorder[2:] == [("AVX2", 4000)]
+    assert "2/2  some  AVX2  +4000  1 s" in capsys.readouterr().out, "progress"
+
+
+def test_other_code_that_computes_the_same_to_the_last_digit_leaves_the_other_runs_as_they_are(
+    recorder, monkeypatch, capsys
+):
+    assert evidence.record(["some"], 1) == 0
+    monkeypatch.setattr(evidence, "current_hash", lambda key: "moved")
+    assert evidence.record(["some"], 1) == 0
+    assert recorder[2:] == [("native", 0)]
+    assert "the others stand" in capsys.readouterr().out
+    assert [(run["code"], run["shift"]) for run in evidence.read("some")] == [("moved", 0), ("moved", 4000)]
+
+
+def test_other_code_that_computes_something_else_is_recorded_anew(recorder, monkeypatch, capsys):
+    assert evidence.record(["some"], 1) == 0
     monkeypatch.setattr(evidence, "current_hash", lambda key: "later")
     assert evidence.record(["some"], 1) == 0
-    assert len(recorder) == 5, "other code, other runs"
+    assert recorder[2:] == [("native", 0), ("AVX2", 4000)]
+    assert "the others stand" not in capsys.readouterr().out
     assert {run["code"] for run in evidence.read("some")} == {"later"}
-    assert "2/2  some  AVX2  +4000  1 s" in capsys.readouterr().out, "progress"
 
 
 def test_a_run_that_fails_is_named_and_leaves_the_others(recorder, monkeypatch, capsys, tmp_path):

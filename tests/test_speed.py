@@ -16,7 +16,8 @@ ROW = {
     "memory": {"ours": 10, "slow": 10, "quick": 40},
     "share": 0.875,
     "kept": False,
-    "whole": [1.3, 1.2, 1.4],
+    "chunked": False,
+    "compiled": False,
 }
 
 
@@ -38,14 +39,19 @@ def test_the_table_says_what_the_row_says():
 
 def test_the_headline_is_the_largest_of_every_case_on_all_threads():
     one, big, other = {**ROW, "batch": 1}, {**ROW, "batch": 16}, {**ROW, "threads": 1}
-    kept, training = {**ROW, "kept": True}, {**ROW, "work": "training"}
-    assert speed.headline([one, ROW, big, other, kept, training], "inference") == {"a model": ROW}
+    kept, training, chunks = {**ROW, "kept": True}, {**ROW, "work": "training"}, {**ROW, "chunked": True}
+    rows = [one, ROW, big, other, kept, training, chunks, {**ROW, "compiled": True}]
+    assert speed.headline(rows, "inference") == {"a model": ROW}
+    assert speed.headline(rows, "inference, in chunks") == {"a model": chunks}
 
 
 def test_memory_kept_stands_beside_memory_given_back():
-    kept = {**ROW, "kept": True, "seconds": 0.2, "ratios": {"quick": [1.1, 1.0, 1.2]}, "whole": None}
+    kept = {**ROW, "kept": True, "seconds": 0.2, "ratios": {"quick": [1.1, 1.0, 1.2]}}
     (line,) = speed.heaps([ROW, kept]).rows
-    assert [cell.text for cell in line] == ["a model", "1.25", "1.10", "1.30", "–", "250.0", "200.0", "312.5", "220.0"]
+    assert [cell.text for cell in line] == ["a model", "1.25", "1.10", "–", "–", "250.0", "200.0", "312.5", "220.0"]
+    chunks = [{**row, "chunked": True, "ratios": {"quick": [1.5, 1.4, 1.6]}} for row in (ROW, kept)]
+    (line,) = speed.heaps([ROW, kept, *chunks]).rows
+    assert [cell.text for cell in line][:5] == ["a model", "1.25", "1.10", "1.50", "1.50"]
 
 
 def test_what_was_not_measured_is_said():

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from attention_notes.layers import pieces
 from attention_notes.layers.attention import attention_weights
 
 
@@ -47,11 +46,7 @@ def record_attention(model: nn.Module) -> Iterator[dict[str, Tensor]]:
         if inside:
             with torch.no_grad():
                 weights = _weights(query, key, *args, **kwargs)
-            if pieces.done.get():  # the next rows of what this module attended to last
-                name = next(name for name in reversed(maps) if name.partition("#")[0] == inside[-1])
-                maps[name] = torch.cat([maps[name], weights])
-            else:
-                maps[_unused(inside[-1], maps)] = weights
+            maps[_unused(inside[-1], maps)] = weights
         return fused(query, key, value, *args, **kwargs)
 
     for name, module in model.named_modules():

@@ -5,8 +5,6 @@ from collections.abc import Callable
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from attention_notes.layers.pieces import in_pieces
-
 
 class MLP(nn.Module):
     """The position-wise feed-forward network, W_2 φ(W_1 x + b_1) + b_2 (Vaswani et al. 2017, equation 2).
@@ -26,11 +24,7 @@ class MLP(nn.Module):
         self.activation = activation()
         self.contract = nn.Linear(hidden, dim)
         self.dropout = nn.Dropout(dropout)
-        self.at_once = max(1024, 2**19 // hidden)  # 2 MB of hidden units, and no product too small
 
     def forward(self, x: Float[Tensor, "*b c"]) -> Float[Tensor, "*b c"]:
-        """Lift each token, bend it, and bring it back to its width."""
-        return in_pieces(self._lift, x.reshape(-1, x.shape[-1]), tokens=self.at_once).view_as(x)
-
-    def _lift(self, x: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
+        """Expand, activate, project back."""
         return self.dropout(self.contract(self.dropout(self.activation(self.expand(x)))))

@@ -30,7 +30,6 @@ from attention_notes.layers.attention import MultiHeadAttention
 from attention_notes.layers.drop_path import DropPath, depth_rates
 from attention_notes.layers.images import Size, pair
 from attention_notes.layers.mlp import MLP
-from attention_notes.layers.pieces import Piecewise
 from attention_notes.pretrained import pretrainable
 
 _norm = partial(nn.LayerNorm, eps=1e-6)  # the authors' epsilon, but for the norms right after a convolution
@@ -247,7 +246,7 @@ class Stage(nn.Module):
         super().__init__()
         self.patches = patches
         self.positions = positions
-        self.blocks = Piecewise(*blocks)
+        self.blocks = nn.Sequential(*blocks)
         self.norm = norm
 
     def embed(self, x: Float[Tensor, "b ch y x"]) -> Float[Tensor, "b gy gx c"]:

@@ -32,7 +32,6 @@ from attention_notes.layers.attention import attention
 from attention_notes.layers.drop_path import DropPath, depth_rates
 from attention_notes.layers.images import Size, pair
 from attention_notes.layers.mlp import MLP
-from attention_notes.layers.pieces import Piecewise
 from attention_notes.layers.windows import ContinuousPositionBias, Pair, RelativePositionBias, Windows, four_neighbours
 from attention_notes.papers.vit import PatchEmbedding
 from attention_notes.pretrained import pretrainable
@@ -233,7 +232,7 @@ class Swin(nn.Module):
             stage = nn.Sequential() if i == 0 else nn.Sequential(OrderedDict(merging=merging(dim // 2)))
             cuts = [Windows(grid, window=self.window, shifted=j % 2 == 1) for j in range(depths[i])]
             blocks = (block(dim, heads=heads[i], windows=cut, drop_path=next(rates)) for cut in cuts)
-            stage.add_module("blocks", Piecewise(*blocks))
+            stage.add_module("blocks", nn.Sequential(*blocks))
             self.stages.append(stage)
         self.norm = nn.LayerNorm(self.widths[-1])
         self.head = nn.Identity() if num_classes is None else nn.Linear(self.widths[-1], num_classes)

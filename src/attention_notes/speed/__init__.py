@@ -24,7 +24,7 @@ COLUMNS = (
 )
 GPU = ("model", "numbers", "run", "kernel", "timm takes", "95 %", "ours, ms")
 _CHAPTERS = {"Swin-T": "swin", "Swin V2-T": "swin", "PVT v2-B2": "pvt", "Non-local block": "non_local"}
-HEAPS = ("model", "takes", "kept", "at once", "kept", "ours, ms", "kept", "peer, ms", "kept")
+HEAPS = ("model", "takes", "kept", "in chunks", "kept", "ours, ms", "kept", "peer, ms", "kept")
 
 
 def results(device: str = "cpu") -> dict[str, Any]:
@@ -78,6 +78,11 @@ def gpu_table(found: dict[str, Any]) -> Table:
     return Table(GPU, lines, label="Ratios on a GPU, in a table that scrolls", keys=keys)
 
 
+def kind(row: Row) -> str:
+    """What was done, and how, as the goals are named: ``inference, in chunks``."""
+    return row["work"] + ", in chunks" * row["chunked"] + ", compiled" * row["compiled"]
+
+
 def best(row: Row) -> str:
     """The peer that is the quickest."""
     return min(row["ratios"], key=lambda peer: row["ratios"][peer][0])
@@ -88,22 +93,25 @@ def reached(row: Row, goal: float | None) -> bool | None:
     return None if goal is None else row["ratios"][best(row)][1] >= goal
 
 
-def headline(rows: Sequence[Row], work: str) -> dict[str, Row]:
-    """Of every case the row with most inputs, eight at most, on all threads."""
+def headline(rows: Sequence[Row], what: str) -> dict[str, Row]:
+    """Of every case the row with most inputs, eight at most, on all threads, of a ``kind``."""
     most = max(row["threads"] for row in rows)
-    chosen = [r for r in rows if r["work"] == work and r["threads"] == most and r["batch"] <= 8 and not r["kept"]]
+    chosen = [r for r in rows if kind(r) == what and r["threads"] == most and r["batch"] <= 8 and not r["kept"]]
     return {row["case"]: row for row in sorted(chosen, key=lambda row: row["batch"])}
 
 
 def heaps(rows: Sequence[Row]) -> Table:
     """The rows timed with memory that is kept, beside the same with memory that goes back to the system."""
-    lines, twice = [], [row for row in rows if row["kept"]]
+    lines, twice = [], [row for row in rows if row["kept"] and not row["chunked"]]
     for kept in twice:
-        same = {name: kept[name] for name in ("case", "work", "batch", "threads")} | {"kept": False}
-        given = next(row for row in rows if same.items() <= row.items())
+        same = {name: kept[name] for name in ("case", "work", "batch", "threads", "compiled")}
+        alike = {(row["kept"], row["chunked"]): row for row in rows if same.items() <= row.items()}
+        given = alike[False, False]
         ratios = [row["ratios"][best(row)][0] for row in (given, kept)]
-        whole = [row["whole"] for row in (given, kept)]
-        once = [Cell(f"{interval[0]:.2f}", interval[0]) if interval else Cell("–") for interval in whole]
+        once = [Cell("–"), Cell("–")]
+        if (True, True) in alike:
+            chunks = [row["ratios"][best(row)][0] for row in (alike[False, True], alike[True, True])]
+            once = [Cell(f"{value:.2f}", value) for value in chunks]
         ours = [row["seconds"] for row in (given, kept)]
         cells = [Cell(f"{1e3 * value:.1f}", value) for value in (*ours, ours[0] * ratios[0], ours[1] * ratios[1])]
         lines.append([Cell(kept["case"]), *(Cell(f"{value:.2f}", value) for value in ratios), *once, *cells])
@@ -115,7 +123,7 @@ def table(rows: Sequence[Row], goals: dict[str, dict[str, float]]) -> Table:
     """The rows with their quickest peers."""
     return Table(
         COLUMNS,
-        [_cells(row, goals[row["case"]].get(row["work"])) for row in rows],
+        [_cells(row, goals[row["case"]].get(kind(row))) for row in rows],
         label=f"{len(rows)} times beside those of the quickest peer, in a table that scrolls",
         keys=[row["key"] for row in rows],
     )
@@ -132,7 +140,7 @@ def _cells(row: Row, goal: float | None) -> list[Cell]:
     mark = {True: " ✓", False: " ✗", None: ""}[reached(row, goal)]
     return [
         Cell(row["case"]),
-        Cell(row["work"] + ", memory kept" * row["kept"]),
+        Cell(kind(row) + ", memory kept" * row["kept"]),
         Cell(peer),
         Cell(f"{ratio:.2f}", ratio),
         Cell(f"{low:.2f} to {high:.2f}"),
