@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from attention_notes import speed
+from attention_notes.chapters import speed
 from benchmarks.cases import CASES, INFERENCE
 from benchmarks.compare import Setting, compare, in_its_own_process, pair, settings
 from benchmarks.decoding import decode

@@ -14,7 +14,7 @@ from attention_notes.papers.non_local import DotProduct, NonLocal
 from attention_notes.papers.pvt import pvt
 from attention_notes.papers.swin import swin
 from attention_notes.papers.vit import vit
-from attention_notes.zoo.references import fill
+from attention_notes.registry.parity import fill
 from benchmarks import peers
 from benchmarks.peers import Peer
 

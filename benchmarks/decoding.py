@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from attention_notes.papers.transformer import Transformer, transformer
-from attention_notes.zoo.references import fill
+from attention_notes.registry.parity import fill
 from benchmarks.peers import marian
 from benchmarks.timing import Clock, interleaved, interval, ratio
 

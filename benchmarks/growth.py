@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from attention_notes.layers.attention import attention_weights
-from attention_notes.layers.windows import Windows
+from attention_notes.nn.attention import attention_weights
+from attention_notes.nn.windows import Windows
 from attention_notes.papers.cbam import CBAM
 from attention_notes.papers.dnl import DNL
 from attention_notes.papers.non_local import Concatenation, DotProduct, NonLocal

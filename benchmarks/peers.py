@@ -16,7 +16,7 @@ from attention_notes.papers.non_local import NonLocal
 from attention_notes.papers.transformer import Transformer
 from attention_notes.papers.vit import VisionTransformer
 from attention_notes.weights import to_layout
-from attention_notes.zoo.references import installed
+from attention_notes.registry.parity import installed
 
 installed("torchvision")  # transformers imports it, too
 Peer = Callable[[Any], nn.Module]

@@ -42,7 +42,7 @@ def outcomes(tests: list[str], source: Path, *, stop: bool = True) -> dict[str, 
     """What becomes of tests, named as below ``tests/``, with the package as it is in ``source``.
 
     Args:
-        tests: files, or tests as ``papers/test_vit.py::test_it``.
+        tests: files, or tests as ``papers/vit/test_model.py::test_it``.
         source: the folder that holds ``attention_notes``.
         stop: after the first that fails.
     """

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from attention_notes import papers
-from attention_notes.data.scenes import scenes
-from attention_notes.layers.attention import MultiHeadAttention
-from attention_notes.layers.drop_path import DropPath
-from attention_notes.layers.resnet import ResNet, basic, resnet
-from attention_notes.layers.segmentation import PyramidHead
+from attention_notes.chapters.data.scenes import scenes
+from attention_notes.nn.attention import MultiHeadAttention
+from attention_notes.nn.drop_path import DropPath
+from attention_notes.papers.resnet import ResNet, basic, resnet
+from attention_notes.chapters.segmentation import PyramidHead
 from attention_notes.papers.cbam import cbam
 from attention_notes.papers.deit import deit
 from attention_notes.papers.dnl import DNL, Added, Coupled, Disentangled, DNLNet, Multiplied, Pairwise, Unary
@@ -37,7 +37,7 @@ from attention_notes.papers.swin import swin
 from attention_notes.papers.transformer import PreNorm, Sinusoids, transformer
 from attention_notes.papers.vit import MeanPooling, vit
 from attention_notes.papers.why_attention import Convolution, Reader
-from attention_notes.probe import record_attention
+from attention_notes.inspect import record_attention
 
 BATCH = 3
 KEYS = {file.stem for file in Path(papers.__file__).parent.glob("*.py")} - {"__init__"}

@@ -53,8 +53,8 @@ def test_a_chapter_asserts_nothing_beside_its_checks(chapter):
 
 CELLS = """\
 import torch
-from attention_notes.layers.mlp import MLP
-from attention_notes.train import fit, start
+from attention_notes.nn.mlp import MLP
+from attention_notes.chapters.train import fit, start
 device = start(seed=0)
 ---
 x = torch.randn(3, 4)
@@ -121,20 +121,20 @@ def test_bounds_are_read_as_they_are_written(some):
 
 PACKAGE = {
     "__init__.py": "",
-    "layers/__init__.py": "",
-    "layers/part.py": (
-        '"""A part."""\n\nimport math\n\nfrom attention_notes.layers.other import helper\n\nSIZE = 3\n\n\n'
+    "nn/__init__.py": "",
+    "nn/part.py": (
+        '"""A part."""\n\nimport math\n\nfrom attention_notes.nn.other import helper\n\nSIZE = 3\n\n\n'
         'class Part:\n    """What it does."""\n\n    def run(self, x: int) -> float:\n'
         '        """A sentence."""\n        # a comment\n        return helper(x) + SIZE + math.pi\n\n\n'
         "def unused():\n    return 1\n"
     ),
-    "layers/other.py": "def helper(x):\n    return x + 1\n",
+    "nn/other.py": "def helper(x):\n    return x + 1\n",
     "data.py": "def text():\n    return open('text.txt')\n",
     "text.txt": "real words\n",
     "plots.py": "def lines(x):\n    return x\n",
 }
 SLICE = [
-    "from attention_notes import data, plots\nfrom attention_notes.layers.part import Part\n",
+    "from attention_notes import data, plots\nfrom attention_notes.nn.part import Part\n",
     "part = Part()\nx = data.text()\n",
     "_ = plots.lines(part)\nprint(x)\ncheck('some-gain', above('gain', part.run(x), 0.2))\n",
 ]
@@ -160,9 +160,9 @@ def edit(root: Path, name: str, old: str, new: str) -> None:
 @pytest.mark.parametrize(
     ("name", "old", "new"),
     [
-        ("layers/part.py", "SIZE = 3", "SIZE = 4"),
-        ("layers/part.py", "+ math.pi", "- math.pi"),
-        ("layers/other.py", "x + 1", "x + 2"),
+        ("nn/part.py", "SIZE = 3", "SIZE = 4"),
+        ("nn/part.py", "+ math.pi", "- math.pi"),
+        ("nn/other.py", "x + 1", "x + 2"),
         ("text.txt", "real", "other"),
     ],
 )
@@ -175,10 +175,10 @@ def test_a_record_is_stale_when_what_it_ran_has_changed(package, name, old, new)
 @pytest.mark.parametrize(
     ("name", "old", "new"),
     [
-        ("layers/part.py", "A sentence.", "Another sentence."),
-        ("layers/part.py", "# a comment", "# another comment"),
-        ("layers/part.py", "x: int) -> float", "x)"),
-        ("layers/part.py", "return 1", "return 2"),
+        ("nn/part.py", "A sentence.", "Another sentence."),
+        ("nn/part.py", "# a comment", "# another comment"),
+        ("nn/part.py", "x: int) -> float", "x)"),
+        ("nn/part.py", "return 1", "return 2"),
         ("plots.py", "return x", "return -x"),
     ],
 )
@@ -193,9 +193,9 @@ def test_a_record_stays_valid_when_code_moves(package):
     house = package / "src/attention_notes"
     (house / "nn").mkdir()
     (house / "nn/__init__.py").touch()
-    shutil.move(house / "layers/other.py", house / "nn/moved.py")
-    edit(package, "layers/part.py", "from attention_notes.layers.other import helper", "from ..nn.moved import helper")
-    shutil.move(house / "layers/part.py", house / "nn/part.py")
+    shutil.move(house / "nn/other.py", house / "nn/moved.py")
+    edit(package, "nn/part.py", "from attention_notes.nn.other import helper", "from ..nn.moved import helper")
+    shutil.move(house / "nn/part.py", house / "nn/part.py")
     cells = [SLICE[0].replace("layers.part", "nn.part"), *SLICE[1:]]
     assert sliced.code_hash(cells, package) == before
 

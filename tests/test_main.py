@@ -10,9 +10,9 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from attention_notes import hub
+from attention_notes.weights import hub
 from attention_notes.__main__ import main
-from attention_notes.hub import checkpoints
+from attention_notes.weights.hub import checkpoints
 from attention_notes.papers.vit import VARIANTS, vit
 from attention_notes.weights import to_timm
 
@@ -36,7 +36,7 @@ def retriever(monkeypatch, tmp_path):
         model.head.bias[207] = 10.0
     save_file(to_timm(model), tmp_path / "model.safetensors")
     monkeypatch.setitem(checkpoints(), TINY, dataclasses.replace(checkpoints()[TINY], sha256=None))
-    monkeypatch.setattr("attention_notes.weights.loading.fetch", lambda checkpoint: tmp_path / "model.safetensors")
+    monkeypatch.setattr("attention_notes.weights.pretrained.fetch", lambda checkpoint: tmp_path / "model.safetensors")
 
 
 def test_the_list_shows_models_and_their_weights(capsys):
@@ -108,7 +108,7 @@ def test_the_list_of_weights_can_be_held_against_the_hub(capsys, monkeypatch):
     two = dict(list(checkpoints().items())[:2])
     monkeypatch.setattr(hub, "checkpoints", lambda: two)
     found = {repo: ([], {"revision": "abc"}) for repo in two}
-    monkeypatch.setattr("attention_notes.weights.checking.problems", lambda checkpoint: found[checkpoint.repo])
+    monkeypatch.setattr("attention_notes.registry.checking.problems", lambda checkpoint: found[checkpoint.repo])
     assert main(["verify", "--weights"]) == 0
     assert "2 published weights, 0 off" in capsys.readouterr().out
     found[next(iter(two))] = (["the checksum is another"], {})

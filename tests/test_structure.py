@@ -13,7 +13,7 @@ import pytest
 import yaml
 from pybtex.database import parse_file
 
-from attention_notes import zoo
+from attention_notes import registry as zoo
 from attention_notes.claims import audit, calls, claims, keys, load_facts, papers
 
 ROOT = Path(__file__).resolve().parent.parent

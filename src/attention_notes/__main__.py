@@ -60,8 +60,8 @@ def _takes_a_picture(command: argparse.ArgumentParser) -> None:
 
 
 def _list(options: argparse.Namespace) -> None:
-    from attention_notes.hub import checkpoints
-    from attention_notes.zoo import MODELS
+    from attention_notes.weights.hub import checkpoints
+    from attention_notes.registry import MODELS
 
     weights: dict[str, list[str]] = {name: [] for name in MODELS}
     for checkpoint in checkpoints().values():
@@ -83,9 +83,9 @@ def _list(options: argparse.Namespace) -> None:
 def _show(options: argparse.Namespace) -> None:
     import torch
 
-    from attention_notes.hub import checkpoints
+    from attention_notes.weights.hub import checkpoints
     from attention_notes.weights import layouts
-    from attention_notes.zoo import measure, model
+    from attention_notes.registry import measure, model
 
     one = model(options.model)
     counts = measure(one.name)
@@ -106,7 +106,7 @@ def _show(options: argparse.Namespace) -> None:
 def _verify(options: argparse.Namespace) -> int:
     if options.weights or options.pin:
         return _verify_weights(pin=options.pin)
-    from attention_notes.zoo import MODELS, examine, model, report
+    from attention_notes.registry import MODELS, examine, model, report
 
     names = [model(name).name for name in options.model] or list(MODELS)
     rows = []
@@ -119,8 +119,8 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _verify_weights(*, pin: Path | None) -> int:
-    from attention_notes.hub import HubError, checkpoints
-    from attention_notes.weights.checking import pinned, problems
+    from attention_notes.weights.hub import HubError, checkpoints
+    from attention_notes.registry.checking import pinned, problems
 
     off, listed = 0, "" if pin is None else pin.read_text(encoding="utf-8")
     for checkpoint in checkpoints().values():
@@ -141,7 +141,7 @@ def _verify_weights(*, pin: Path | None) -> int:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    from attention_notes.predicting import predict
+    from attention_notes.images.classify import predict
 
     image, model = _given(options)
     for found in predict(model, image, top=options.top):
@@ -152,8 +152,8 @@ def _attend(options: argparse.Namespace) -> None:
     import matplotlib as mpl
 
     mpl.use("agg")
-    from attention_notes.plots.looking import attention_over
-    from attention_notes.predicting import input_size
+    from attention_notes.chapters.plots.attention import attention_over
+    from attention_notes.images.classify import input_size
 
     image, model = _given(options)
     if model.checkpoint is None:
@@ -172,7 +172,7 @@ def _attend(options: argparse.Namespace) -> None:
 def _given(options: argparse.Namespace) -> tuple[Any, Any]:
     """The picture, read first, since it is at hand, and the model with its weights."""
     from attention_notes.images import read_image
-    from attention_notes.zoo import model
+    from attention_notes.registry import model
 
     image, one = read_image(options.image), model(options.model)
     weights: Any = True if options.weights is None else options.weights

@@ -23,7 +23,7 @@ def pretrainable(build: Callable[..., Made]) -> Callable[..., Made]:
 
     Raises:
         ValueError: if there are no such weights, or if they do not fit the model that is asked for.
-        attention_notes.hub.HubError: if the weights cannot be had: no network, a file that is damaged.
+        attention_notes.weights.hub.HubError: if the weights cannot be had: no network, a file that is damaged.
     """
 
     @wraps(build)
@@ -31,7 +31,7 @@ def pretrainable(build: Callable[..., Made]) -> Callable[..., Made]:
         if pretrained is False:
             return build(variant, **options)
         # Looked up when it is needed: models do without a hub, and so do the chapters that import them.
-        loading = import_module("attention_notes.weights.loading")
+        loading = import_module("attention_notes.weights.pretrained")
         return loading.load(build, variant, pretrained, **options)
 
     return factory

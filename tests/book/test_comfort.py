@@ -86,7 +86,7 @@ $$y = Wx$$
 $$y = Wx$$
 
 ```{{code-cell}}
-from attention_notes.layers.mlp import MLP
+from attention_notes.nn.mlp import MLP
 print(MLP.__name__, "{title}")
 ```
 """

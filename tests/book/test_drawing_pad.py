@@ -13,13 +13,13 @@ from executed.live import drop_carried
 from playwright.sync_api import Page, expect
 from visiting import awake, quiet, serving, visit
 
-from attention_notes import data
-from attention_notes.live import parts
-from attention_notes.live.draw import drawing_pad, export
+from attention_notes.chapters import data
+from attention_notes.chapters.widgets import parts
+from attention_notes.chapters.widgets.draw import drawing_pad, export
 from attention_notes.papers.vit import MeanPooling, vit
-from attention_notes.probe import record_attention
+from attention_notes.inspect import record_attention
 
-LIVE = resources.files("attention_notes.live")
+LIVE = resources.files("attention_notes.chapters.widgets")
 
 
 def reader(**options):

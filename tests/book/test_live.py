@@ -15,15 +15,15 @@ from executed.twin import make_twin
 from playwright.sync_api import Page
 from visiting import awake, barriers, quiet, serving, visit
 
-from attention_notes.live import Live, parts, source
-from attention_notes.live.inspector import Look, over_text
-from attention_notes.live.inspector_image import over_image
-from attention_notes.live.softmax import WIDTHS, derivative_norm, products, softmax_and_scale
+from attention_notes.chapters.widgets import Live, parts, source
+from attention_notes.chapters.widgets.inspector import Look, over_text
+from attention_notes.chapters.widgets.inspector_image import over_image
+from attention_notes.chapters.widgets.softmax import WIDTHS, derivative_norm, products, softmax_and_scale
 from attention_notes.papers.deit import deit
 from attention_notes.papers.pvt import pvt
 from attention_notes.papers.swin import swin
 from attention_notes.papers.vit import vit
-from attention_notes.seeing import Seen, see
+from attention_notes.inspect.attention_maps import Seen, see
 
 PAGE = """<!doctype html><html lang="en" data-theme="{theme}"><head><meta charset="utf-8"><title>Live</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">{head}
@@ -347,7 +347,7 @@ def test_a_large_file_moves_to_an_address_of_its_own():
 
 
 def _figure():
-    from attention_notes.plots import lines
+    from attention_notes.chapters.plots import lines
 
     return lines({"a": [1.0, 2.0]}, xlabel="x", ylabel="y")
 

@@ -28,7 +28,7 @@ def test_a_circle_is_refused():
 
 def test_imports_are_read_from_the_modules():
     source = (
-        "import torch\nfrom attention_notes.papers.vit import Block, vit\nfrom attention_notes.layers.mlp import MLP\n"
+        "import torch\nfrom attention_notes.papers.vit import Block, vit\nfrom attention_notes.nn.mlp import MLP\n"
     )
     assert imported(source) == {"vit": ("Block", "vit")}
 

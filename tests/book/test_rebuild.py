@@ -16,7 +16,7 @@ kernelspec: {{name: python3, display_name: Python 3}}
 # {title}
 
 ```{{code-cell}}
-from attention_notes.layers.{module} import {name}
+from attention_notes.nn.{module} import {name}
 print({name}.__name__)
 ```
 """
@@ -78,7 +78,7 @@ def test_the_life_of_a_small_book(small):
     assert "ManyHeads" in (small / "_build/html/book/heads.html").read_text(encoding="utf-8"), (
         "the page is made anew, too"
     )
-    append(layers / "attention.py", "\nfrom attention_notes.layers import mlp as _mlp\n")
+    append(layers / "attention.py", "\nfrom attention_notes.nn import mlp as _mlp\n")
     assert executed(small) == ["heads"]
     append(layers / "mlp.py", "\n# and another\n")
     assert executed(small) == ["heads", "perceptron"], "also a chapter that imports it through another module"

@@ -16,14 +16,14 @@ from loopback import COMMIT, Hub
 from safetensors.torch import save, save_file
 from torch import nn
 
-from attention_notes import hub as hubs
-from attention_notes.hub import HubError, checkpoints, fetch, find
+from attention_notes.weights import hub as hubs
+from attention_notes.weights.hub import HubError, checkpoints, fetch, find
 from attention_notes.papers.deit import deit
 from attention_notes.papers.pvt import pvt
 from attention_notes.papers.swin import swin
 from attention_notes.papers.vit import vit
 from attention_notes.weights import to_layout, to_timm
-from attention_notes.weights.checking import pinned, problems
+from attention_notes.registry.checking import pinned, problems
 from attention_notes.weights.files import read_weights
 
 TINY = "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k"

@@ -10,14 +10,14 @@ from matplotlib import pyplot as plt
 from safetensors.torch import save
 from torch import nn
 
-from attention_notes import data
-from attention_notes.hub import checkpoints, find
-from attention_notes.labels import names
+from attention_notes.chapters import data
+from attention_notes.weights.hub import checkpoints, find
+from attention_notes.images.imagenet_names import names
 from attention_notes.papers.deit import deit
 from attention_notes.papers.pvt import pvt
 from attention_notes.papers.swin import swin
 from attention_notes.papers.vit import VARIANTS, vit
-from attention_notes.trained import show_trained
+from attention_notes.chapters.demo import show_trained
 from attention_notes.weights import to_timm
 
 BOOK = Path(__file__).parents[2] / "book"

@@ -14,7 +14,7 @@ from typing import Any
 from docutils import nodes
 from sphinx.application import Sphinx
 
-from attention_notes.live import kinds, parts
+from attention_notes.chapters.widgets import kinds, parts
 
 FOLDER = Path("src/attention_notes/live")
 SCRIPT = "components.js"  # all kinds in one file: several small ones cost a reader more than one

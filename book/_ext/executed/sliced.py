@@ -203,7 +203,7 @@ class _Definitions:
                     self.found.add(hashlib.sha256(file.read_bytes()).hexdigest())
 
     def reach(self, dotted: str) -> None:
-        """Follow ``attention_notes.layers.mlp.MLP``, or what stands behind that name, or an attribute of it."""
+        """Follow ``attention_notes.nn.mlp.MLP``, or what stands behind that name, or an attribute of it."""
         first, *parts = dotted.split(".")
         if first != PACKAGE or not parts or parts[0] in _SHOWS or dotted in self._seen:
             return

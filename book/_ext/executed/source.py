@@ -9,7 +9,7 @@ from sphinx.util.docutils import SphinxDirective
 
 
 class Source(SphinxDirective):
-    """``{source} attention_notes.layers.attention.attention`` shows that function, class, method or module."""
+    """``{source} attention_notes.nn.attention.attention`` shows that function, class, method or module."""
 
     required_arguments = 1
 

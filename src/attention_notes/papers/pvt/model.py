@@ -1,0 +1,397 @@
+"""Pyramid Vision Transformer: A Versatile Backbone for Dense Prediction without Convolutions.
+
+Wang et al. 2021, arXiv 2102.12122; and its second version, PVT v2: Improved Baselines with Pyramid Vision Transformer,
+Wang et al. 2021, arXiv 2106.13797. The idea: four Transformers in a row, each on a map of half the size of the one
+before, whose queries are all tokens of a fine map and whose keys are few tokens of a reduced one.
+
+A model is made of the parts of a ``Design``; those of the papers are ``V1``, ``V2`` and ``V2_LINEAR``.
+
+Departures:
+    - Linear layers over disjoint patches are strided convolutions, as in the authors' code: the same map.
+    - Version 1 refuses images whose sides are no multiples of 32, where the authors' code drops the last rows.
+    - Positions and feature maps for dense prediction follow the authors' code: positions are interpolated
+      bilinearly, and ``features`` runs version 1 without its class token and without its last norm.
+    - No dropout: the authors' configurations have none. Norms after convolutions have an epsilon of 1e-5, the others
+      1e-6, as in the authors' code and timm; transformers has 1e-6 everywhere.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from attention_notes.nn.attention import MultiHeadAttention
+from attention_notes.nn.drop_path import DropPath, depth_rates
+from attention_notes.nn.sizes import Size, pair
+from attention_notes.nn.mlp import MLP
+from attention_notes.weights.pretrained import pretrainable
+
+_norm = partial(nn.LayerNorm, eps=1e-6)  # the authors' epsilon, but for the norms right after a convolution
+
+
+class PatchEmbedding(nn.Module):
+    """Make a smaller map: a linear map of every window of the larger one, and a norm (v1 section 3.2, v2 section 3.3).
+
+    Windows of ``kernel = stride`` lie side by side: patches. Larger ones overlap; around the map is zero.
+
+    Args:
+        channels: channels that come in.
+        dim: width ``c`` of the tokens.
+        stride: by how much the map shrinks.
+        kernel: side of a window.
+        padding: rows and columns of zeros on each side.
+
+    Raises:
+        ValueError: in ``forward``, if windows without padding leave rows or columns of the map out.
+    """
+
+    def __init__(self, channels: int, *, dim: int, stride: int, kernel: int, padding: int = 0) -> None:
+        super().__init__()
+        self.projection = nn.Conv2d(channels, dim, kernel, stride=stride, padding=padding)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Float[Tensor, "b ch y x"]) -> Float[Tensor, "b gy gx c"]:
+        """One token for each window."""
+        rows, columns, stride = *x.shape[2:], self.projection.stride[0]
+        if self.projection.kernel_size[0] == stride and (rows % stride or columns % stride):
+            raise ValueError(
+                f"{rows} x {columns} does not cut into {stride} x {stride}; PVT v1 needs sides of k * 32 pixels"
+            )
+        return self.norm(rearrange(self.projection(x), "b c gy gx -> b gy gx c"))
+
+
+def cut(channels: int, *, dim: int, stride: int) -> PatchEmbedding:
+    """Patches side by side, as in ViT (v1 section 3.2)."""
+    return PatchEmbedding(channels, dim=dim, stride=stride, kernel=stride)
+
+
+def overlapping(channels: int, *, dim: int, stride: int) -> PatchEmbedding:
+    """Windows of side 2S - 1 at a stride of S, with S - 1 zeros around the map (v2 section 3.3)."""
+    return PatchEmbedding(channels, dim=dim, stride=stride, kernel=2 * stride - 1, padding=stride - 1)
+
+
+class StridedReduction(nn.Module):
+    """The keys' and values' map, R times smaller in both directions (v1 equation 3).
+
+        SR(x) = Norm(Reshape(x, R) W^S)
+
+    Reshape puts the R^2 tokens of a window side by side, W^S is R^2 c x c: a convolution of kernel and stride R.
+    Rows and columns beyond the last whole window are not read. With R = 1 the tokens stay as they are.
+
+    Raises:
+        ValueError: in ``forward``, if the map is smaller than a window.
+    """
+
+    def __init__(self, dim: int, *, ratio: int) -> None:
+        super().__init__()
+        self.ratio = ratio
+        self.convolution = nn.Conv2d(dim, dim, ratio, stride=ratio) if ratio > 1 else nn.Identity()
+        self.norm = nn.LayerNorm(dim) if ratio > 1 else nn.Identity()
+
+    def forward(self, x: Float[Tensor, "b gy gx c"]) -> Float[Tensor, "b m c"]:
+        """``m = (gy / R) (gx / R)`` tokens."""
+        if min(x.shape[1:3]) < self.ratio:
+            raise ValueError(f"a map of {x.shape[1]} x {x.shape[2]} tokens is smaller than a window of R={self.ratio}")
+        windows = self.convolution(rearrange(x, "b gy gx c -> b c gy gx"))
+        return self.norm(rearrange(windows, "b c gy gx -> b (gy gx) c"))
+
+
+class PooledReduction(nn.Module):
+    """A map of P x P tokens, whatever the size of the image: the linear attention of v2 (section 3.2).
+
+    GELU(Norm(W AvgPool(x))). The pooling makes ``ratio`` meaningless; it is there to be called like the other.
+    """
+
+    def __init__(self, dim: int, *, ratio: int = 1, size: int = 7) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(size)
+        self.convolution = nn.Conv2d(dim, dim, 1)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Float[Tensor, "b gy gx c"]) -> Float[Tensor, "b m c"]:
+        """``m = P^2`` tokens."""
+        pooled = self.convolution(self.pool(rearrange(x, "b gy gx c -> b c gy gx")))
+        return F.gelu(self.norm(rearrange(pooled, "b c gy gx -> b (gy gx) c")))
+
+
+class SpatialReductionAttention(nn.Module):
+    """Every token of a map asks, few tokens of its reduction answer (v1 equations 1 and 2).
+
+        SRA(Q, K, V) = Concat(head_0, ..., head_N) W^O
+        head_j       = Attention(Q W_j^Q, SR(K) W_j^K, SR(V) W_j^V)
+
+    Args:
+        dim: width ``c`` of the tokens.
+        heads: number of heads ``h``; must divide ``dim``.
+        reduction: module that makes the few tokens from the map.
+    """
+
+    def __init__(self, dim: int, *, heads: int, reduction: nn.Module) -> None:
+        super().__init__()
+        self.reduction = reduction
+        self.attend = MultiHeadAttention(dim, heads=heads)
+
+    def forward(self, x: Float[Tensor, "b gy gx c"]) -> Float[Tensor, "b gy gx c"]:
+        """Let the map look at its reduction."""
+        found = self.attend(rearrange(x, "b gy gx c -> b (gy gx) c"), self.reduction(x))
+        return rearrange(found, "b (gy gx) c -> b gy gx c", gy=x.shape[1])
+
+
+class ConvFeedForward(nn.Module):
+    """The MLP of v2: between its two layers each hidden channel looks at its 3 x 3 neighbours (section 3.4).
+
+    W_2 GELU(DWConv(gate(W_1 x))). The zeros around the map tell a token how far the border is.
+
+    Args:
+        dim: width ``c`` of the tokens, in and out.
+        hidden: width between the two layers.
+        gate: makes the module before the convolution; the authors' linear variant has a ReLU there.
+    """
+
+    def __init__(self, dim: int, *, hidden: int, gate: Callable[[], nn.Module] = nn.Identity) -> None:
+        super().__init__()
+        self.expand = nn.Linear(dim, hidden)
+        self.gate = gate()
+        self.depthwise = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
+        self.contract = nn.Linear(hidden, dim)
+
+    def forward(self, x: Float[Tensor, "b gy gx c"]) -> Float[Tensor, "b gy gx c"]:
+        """Lift each token, let it see its neighbours, bend it, and bring it back to its width."""
+        lifted = self.depthwise(rearrange(self.gate(self.expand(x)), "b gy gx c -> b c gy gx"))
+        return self.contract(F.gelu(rearrange(lifted, "b c gy gx -> b gy gx c")))
+
+
+class LearnedPositions(nn.Module):
+    """A learned table, one row for each place of the map, added to the tokens (v1 section 3.1).
+
+    On a map of another size the table is interpolated, bilinearly, in two dimensions (v1 section 4.2).
+    """
+
+    def __init__(self, dim: int, *, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.table = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, *grid, dim), std=0.02))
+
+    def forward(self, x: Float[Tensor, "b gy gx c"]) -> Float[Tensor, "b gy gx c"]:
+        """Add what belongs to each place."""
+        if x.shape[1:3] == self.table.shape[1:3]:
+            return x + self.table
+        picture = F.interpolate(rearrange(self.table, "1 gy gx c -> 1 c gy gx"), size=x.shape[1:3], mode="bilinear")
+        return x + rearrange(picture, "1 c gy gx -> 1 gy gx c")
+
+
+class ClassToken(nn.Module):
+    """A learned token with a position of its own that joins the tokens of the last stage (v1 section 4.1)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.token = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, 1, 1, dim), std=0.02))
+        self.position = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, 1, 1, dim), std=0.02))
+        self.norm = _norm(dim)
+
+    def prepend(self, x: Float[Tensor, "b gy gx c"]) -> Float[Tensor, "b 1 n c"]:
+        """The token and the map in one row: nothing in the last stage of v1 looks at rows and columns."""
+        row = rearrange(x, "b gy gx c -> b 1 (gy gx) c")
+        return torch.cat([(self.token + self.position).expand(x.shape[0], -1, -1, -1), row], dim=2)
+
+    def forward(self, z: Float[Tensor, "b 1 n c"]) -> Float[Tensor, "b c"]:
+        """Read the token."""
+        return self.norm(z[:, 0, 0])
+
+
+class MeanPooling(nn.Identity):
+    """No extra token: the mean over the last map stands for the image (the authors' code of v2)."""
+
+    def prepend(self, x: Float[Tensor, "b gy gx c"]) -> Float[Tensor, "b gy gx c"]:
+        """Add nothing."""
+        return x
+
+    def forward(self, z: Float[Tensor, "b gy gx c"]) -> Float[Tensor, "b c"]:
+        """Average over the map."""
+        return z.mean(dim=(1, 2))
+
+
+class Block(nn.Module):
+    """One pre-norm layer (v1 figure 3).
+
+        x' = SRA(LN(x)) + x
+        x''= MLP(LN(x')) + x'
+
+    In training each of the two branches is dropped for a sample with probability ``drop_path``.
+    """
+
+    def __init__(self, dim: int, *, attention: nn.Module, mlp: nn.Module, drop_path: float = 0.0) -> None:
+        super().__init__()
+        self.attention_norm = _norm(dim)
+        self.attention = attention
+        self.mlp_norm = _norm(dim)
+        self.mlp = mlp
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Float[Tensor, "b gy gx c"]) -> Float[Tensor, "b gy gx c"]:
+        """Mix the tokens, then change each."""
+        x = x + self.drop_path(self.attention(self.attention_norm(x)))
+        return x + self.drop_path(self.mlp(self.mlp_norm(x)))
+
+
+class Stage(nn.Module):
+    """A map to a smaller, wider one: new tokens, their positions, and a Transformer on them (v1 section 3.2)."""
+
+    def __init__(self, patches: nn.Module, *, positions: nn.Module, blocks: Iterable[Block], norm: nn.Module) -> None:
+        super().__init__()
+        self.patches = patches
+        self.positions = positions
+        self.blocks = nn.Sequential(*blocks)
+        self.norm = norm
+
+    def embed(self, x: Float[Tensor, "b ch y x"]) -> Float[Tensor, "b gy gx c"]:
+        """The tokens that enter the blocks."""
+        return self.positions(self.patches(x))
+
+    def forward(self, x: Float[Tensor, "b ch y x"]) -> Float[Tensor, "b c gy gx"]:
+        """From map to map."""
+        return rearrange(self.norm(self.blocks(self.embed(x))), "b gy gx c -> b c gy gx")
+
+
+class PyramidVisionTransformer(nn.Module):
+    """Four stages, and a head on what the pooling reads from the last.
+
+    Args:
+        stages: from the finest map to the coarsest.
+        pooling: what stands for the image, and what it puts before the tokens of the last stage.
+        dim: width of the last stage.
+        num_classes: width of the output; ``None`` for no head.
+    """
+
+    def __init__(self, stages: Iterable[Stage], *, pooling: Any, dim: int, num_classes: int | None) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(stages)
+        self.pooling = pooling
+        self.head = nn.Identity() if num_classes is None else nn.Linear(dim, num_classes)
+
+    def features(self, images: Float[Tensor, "b ch y x"]) -> list[Float[Tensor, "b _ _ _"]]:
+        """The maps ``b c y x`` of all stages, at strides 4, 8, 16 and 32: what a dense task is given."""
+        maps = [images]
+        for stage in self.stages:
+            maps.append(stage(maps[-1]))
+        return maps[1:]
+
+    def forward(self, images: Float[Tensor, "b ch y x"]) -> Float[Tensor, "b k"]:
+        """Logits of the ``k`` classes, or what stands for the image where the model has no head."""
+        x, last = images, cast(Stage, self.stages[-1])
+        for stage in self.stages[:-1]:
+            x = stage(x)
+        return self.head(self.pooling(last.norm(last.blocks(self.pooling.prepend(last.embed(x))))))
+
+
+def start_v1(module: nn.Module) -> None:
+    """Weights of 0.02, zero biases in every linear layer, convolutions as PyTorch makes them: how v1 starts."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
+
+
+def start_v2(module: nn.Module) -> None:
+    """As ``start_v1``, and convolutions with variance 2 / (kernel^2 outputs / groups): how v2 starts."""
+    start_v1(module)
+    if isinstance(module, nn.Conv2d):
+        fan_out = module.weight[0, 0].numel() * module.out_channels // module.groups
+        nn.init.normal_(module.weight, std=(2 / fan_out) ** 0.5)
+        nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Design:
+    """The parts of a version, each as what makes it, by default as in v1; to vary a version is to replace a part.
+
+    ``patches(channels, dim=, stride=)``, ``positions(dim, grid=)``, ``reduction(dim, ratio=)``, ``mlp(dim, hidden=)``,
+    ``norm(dim)`` after each stage, ``pooling(dim)``; ``start(module)`` draws the first weights of every module.
+    """
+
+    patches: Callable[..., nn.Module] = cut
+    positions: Callable[..., nn.Module] = LearnedPositions
+    reduction: Callable[..., nn.Module] = StridedReduction
+    mlp: Callable[..., nn.Module] = MLP
+    norm: Callable[[int], nn.Module] = nn.Identity
+    pooling: Callable[[int], nn.Module] = ClassToken
+    start: Callable[[nn.Module], None] = start_v1
+
+
+V1 = Design()
+# no table of positions: the zeros around the map tell places apart
+V2 = Design(
+    patches=overlapping, positions=nn.Identity, mlp=ConvFeedForward, norm=_norm, pooling=MeanPooling, start=start_v2
+)
+V2_LINEAR = replace(V2, reduction=PooledReduction, mlp=partial(ConvFeedForward, gate=nn.ReLU))
+
+_WIDE = {"dims": (64, 128, 320, 512), "heads": (1, 2, 5, 8), "ratios": (8, 4, 2, 1), "expansions": (8, 8, 4, 4)}
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    # v1, table 1, but for the second stage of small and medium: printed as 3 layers, it has 4 in the authors' code,
+    # in their weights, and in the parameters of table 2; so has that of b2, b2_li and b3 in table 1 of v2
+    "pvt_tiny": {**_WIDE, "design": V1, "depths": (2, 2, 2, 2)},
+    "pvt_small": {**_WIDE, "design": V1, "depths": (3, 4, 6, 3)},
+    "pvt_medium": {**_WIDE, "design": V1, "depths": (3, 4, 18, 3)},
+    "pvt_large": {**_WIDE, "design": V1, "depths": (3, 8, 27, 3)},
+    # v2, table 1
+    "pvt_v2_b0": {**_WIDE, "design": V2, "depths": (2, 2, 2, 2), "dims": (32, 64, 160, 256)},
+    "pvt_v2_b1": {**_WIDE, "design": V2, "depths": (2, 2, 2, 2)},
+    "pvt_v2_b2": {**_WIDE, "design": V2, "depths": (3, 4, 6, 3)},
+    "pvt_v2_b2_li": {**_WIDE, "design": V2_LINEAR, "depths": (3, 4, 6, 3)},
+    "pvt_v2_b3": {**_WIDE, "design": V2, "depths": (3, 4, 18, 3)},
+    "pvt_v2_b4": {**_WIDE, "design": V2, "depths": (3, 8, 27, 3)},
+    "pvt_v2_b5": {**_WIDE, "design": V2, "depths": (3, 6, 40, 3), "expansions": (4, 4, 4, 4)},
+}
+
+
+@pretrainable
+def pvt(
+    variant: str, *, num_classes: int | None = 1000, image_size: Size = 224, channels: int = 3, **overrides: Any
+) -> PyramidVisionTransformer:
+    """A Pyramid Vision Transformer by its name, such as ``"pvt_small"`` or ``"pvt_v2_b2"``.
+
+    Args:
+        variant: a key of ``VARIANTS``.
+        num_classes: width of the output; ``None`` for no head.
+        image_size: for which the table of positions of v1 is made; both versions take other sizes, v1 multiples of 32.
+        channels: channels of the image.
+        overrides: any of ``design``, ``dims``, ``depths``, ``heads``, ``ratios`` and ``expansions``, one entry for each
+            stage; and ``drop_path``, the rate of stochastic depth at the last block, growing linearly from the first.
+
+    Raises:
+        ValueError: if the variant is unknown, or if the sizes have different numbers of entries.
+        TypeError: if an override is unknown.
+    """
+    if variant not in VARIANTS:
+        raise ValueError(f"unknown variant {variant!r}; known: {', '.join(VARIANTS)}")
+    options = {**VARIANTS[variant], **overrides}
+    if unknown := overrides.keys() - VARIANTS[variant].keys() - {"drop_path"}:
+        raise TypeError(f"unknown overrides {sorted(unknown)}; known: drop_path, {', '.join(VARIANTS[variant])}")
+    design, dim = options["design"], options["dims"][-1]
+    stages = _stages(channels, image=pair(image_size), **options)
+    model = PyramidVisionTransformer(stages, pooling=design.pooling(dim), dim=dim, num_classes=num_classes)
+    return model.apply(design.start)
+
+
+def _stages(
+    channels: int, *, design: Design, image: tuple[int, int], drop_path: float = 0.0, **sizes: tuple[int, ...]
+) -> Iterator[Stage]:
+    """The stages one after the other; the first shrinks the image by 4, each of the others its map by 2."""
+    if len(set(map(len, sizes.values()))) > 1:
+        raise ValueError(f"every stage needs one entry of each, but the sizes are {sizes}")
+    rates = iter(depth_rates(drop_path, sum(sizes["depths"])))
+    for i, dim in enumerate(sizes["dims"]):
+        stride, blocks = 2 if i else 4, []
+        image = (max(image[0] // stride, 1), max(image[1] // stride, 1))
+        depth, heads, ratio, expansion = (sizes[name][i] for name in ("depths", "heads", "ratios", "expansions"))
+        for _, rate in zip(range(depth), rates, strict=False):
+            attention = SpatialReductionAttention(dim, heads=heads, reduction=design.reduction(dim, ratio=ratio))
+            blocks.append(Block(dim, attention=attention, mlp=design.mlp(dim, hidden=expansion * dim), drop_path=rate))
+        patches, positions = design.patches(channels, dim=dim, stride=stride), design.positions(dim, grid=image)
+        yield Stage(patches, positions=positions, blocks=blocks, norm=design.norm(dim))
+        channels = dim

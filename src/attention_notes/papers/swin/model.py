@@ -1,0 +1,358 @@
+"""Swin Transformer: Hierarchical Vision Transformer using Shifted Windows, and Swin Transformer V2.
+
+Liu et al. 2021, arXiv 2103.14030, and Liu et al. 2021, arXiv 2111.09883. The idea: attend within windows, shift the
+windows in every second block so that neighbours meet, and merge patches between stages into a pyramid of maps.
+
+Departures:
+    - Pairs that came round the edge get -inf where the authors' code adds -100. In V1 there is no difference to see;
+      in V2, whose scores range over more than 200, -100 need not hide a pair.
+    - A map that windows do not tile is padded as in the authors' code for detection (``layers.windows.Windows``).
+    - A map that is no larger than the window along one side has windows of its own size along that side, not shifted
+      there; the other side keeps its window and shift. The authors' code for classification then takes the shorter
+      side of the map for both sides of the window, and shifts along neither. On square maps there is no difference.
+    - V2's position bias is that of the authors' code, not of its equations (``ContinuousPositionBias``).
+    - ``features`` are the stages' outputs, without the further norms of the authors' code for detection.
+    - The authors published neither code nor weights of V2-H and V2-G. Their extra norm "every 6 layers" is here one
+      after every sixth block of a stage.
+"""
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from attention_notes.nn.attention import attention
+from attention_notes.nn.drop_path import DropPath, depth_rates
+from attention_notes.nn.sizes import Size, pair
+from attention_notes.nn.mlp import MLP
+from attention_notes.nn.windows import ContinuousPositionBias, Pair, RelativePositionBias, Windows, four_neighbours
+from attention_notes.papers.vit import PatchEmbedding
+from attention_notes.weights.pretrained import pretrainable
+
+Make = Callable[..., nn.Module]
+
+
+class WindowAttention(nn.Module):
+    """Self-attention within windows, which may be shifted: W-MSA and SW-MSA (equation 4).
+
+        Attention(Q, K, V) = SoftMax(QKᵀ / √d + B) V
+
+    Args:
+        dim: width ``c`` of the tokens.
+        heads: number of heads ``h``; must divide ``dim``.
+        windows: how maps are cut.
+    """
+
+    def __init__(self, dim: int, *, heads: int, windows: Windows) -> None:
+        super().__init__()
+        self.heads, self.windows = heads, windows
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.output = nn.Linear(dim, dim)
+        self.bias = RelativePositionBias(heads, window=windows.window)
+
+    def forward(self, x: Float[Tensor, "b gy gx c"]) -> Float[Tensor, "b gy gx c"]:
+        """Let every token look at its window."""
+        tokens = self.windows.cut(x)
+        q, k, v = rearrange(self.qkv(tokens), "s n (qkv h d) -> qkv s h n d", qkv=3, h=self.heads)
+        mixed = attention(q, k, v, mask=self.windows.scores(self.bias(), images=x.shape[0]))
+        return self.windows.join(self.output(rearrange(mixed, "s h n d -> s n (h d)")))
+
+
+class CosineWindowAttention(nn.Module):
+    """V2: scores are cosines over a learned temperature τ, one for each head, never below 0.01 (V2, equation 2).
+
+        Sim(q_i, k_j) = cos(q_i, k_j) / τ + B_ij
+
+    ``logit_scale`` is log 1/τ. Queries and values have biases, keys have none. Arguments as in
+    ``WindowAttention``.
+    """
+
+    def __init__(self, dim: int, *, heads: int, windows: Windows) -> None:
+        super().__init__()
+        self.heads, self.windows = heads, windows
+        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.query_bias, self.value_bias = nn.Parameter(torch.zeros(dim)), nn.Parameter(torch.zeros(dim))
+        self.logit_scale = nn.Parameter(torch.full((heads, 1, 1), math.log(10)))
+        self.output = nn.Linear(dim, dim)
+        self.bias = ContinuousPositionBias(heads, window=windows.window)
+
+    def forward(self, x: Float[Tensor, "b gy gx c"]) -> Float[Tensor, "b gy gx c"]:
+        """Let every token look at its window."""
+        biases = torch.cat([self.query_bias, torch.zeros_like(self.query_bias), self.value_bias])
+        tokens = F.linear(self.windows.cut(x), self.qkv.weight, biases)
+        q, k, v = rearrange(tokens, "s n (qkv h d) -> qkv s h n d", qkv=3, h=self.heads)
+        q = F.normalize(q, dim=-1) * self.logit_scale.clamp(max=math.log(100)).exp()
+        mask = self.windows.scores(self.bias(), images=x.shape[0])
+        mixed = attention(q, F.normalize(k, dim=-1), v, mask=mask, scale=1.0)
+        return self.windows.join(self.output(rearrange(mixed, "s h n d -> s n (h d)")))
+
+
+class PreNorm(nn.Module):
+    """V1: x + f(LN(x)), the branch dropped for a sample with probability ``drop_path`` (equation 3)."""
+
+    def __init__(self, dim: int, *, drop_path: float) -> None:
+        super().__init__()
+        self.norm, self.drop_path = nn.LayerNorm(dim), DropPath(drop_path)
+
+    def forward(self, x: Float[Tensor, "b gy gx c"], branch: nn.Module) -> Float[Tensor, "b gy gx c"]:
+        """Normalise what the branch reads."""
+        return x + self.drop_path(branch(self.norm(x)))
+
+
+class ResPostNorm(nn.Module):
+    """V2: x + LN(f(x)): what a branch adds is normalised, so that the stream cannot blow up (V2, section 3.2).
+
+    The norm starts at zero, as in the authors' code: an untrained block adds nothing.
+    """
+
+    def __init__(self, dim: int, *, drop_path: float) -> None:
+        super().__init__()
+        self.norm, self.drop_path = nn.LayerNorm(dim), DropPath(drop_path)
+        nn.init.zeros_(self.norm.weight)
+
+    def forward(self, x: Float[Tensor, "b gy gx c"], branch: nn.Module) -> Float[Tensor, "b gy gx c"]:
+        """Normalise what the branch says."""
+        return x + self.drop_path(self.norm(branch(x)))
+
+
+class Block(nn.Module):
+    """One layer: attention within windows, then the perceptron, each in its residual (equation 3).
+
+    Args:
+        dim: width ``c`` of the tokens.
+        heads: heads of the attention.
+        windows: how maps are cut.
+        drop_path: probability of dropping a branch.
+        attention: makes the attention, as ``WindowAttention``.
+        residual: makes what surrounds a branch, as ``PreNorm``.
+
+    Raises:
+        ValueError: if ``heads`` does not divide ``dim``.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        heads: int,
+        windows: Windows,
+        drop_path: float = 0.0,
+        attention: Make = WindowAttention,
+        residual: Make = PreNorm,
+    ) -> None:
+        super().__init__()
+        if heads < 1 or dim % heads:
+            raise ValueError(f"dim={dim} is not divisible by heads={heads}")
+        self.attention = attention(dim, heads=heads, windows=windows)
+        self.attention_residual = residual(dim, drop_path=drop_path)
+        self.mlp = MLP(dim, hidden=4 * dim)
+        self.mlp_residual = residual(dim, drop_path=drop_path)
+
+    def forward(self, x: Float[Tensor, "b gy gx c"]) -> Float[Tensor, "b gy gx c"]:
+        """Mix the tokens of each window, then change each token by itself."""
+        return self.mlp_residual(self.attention_residual(x, self.attention), self.mlp)
+
+
+class PatchMerging(nn.Module):
+    """V1: four neighbours side by side, normalised, and mapped from 4c to 2c (section 3.1, "Patch merging").
+
+    A map of odd size is padded with a row or column of zeros.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(4 * dim)
+        self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
+
+    def forward(self, x: Float[Tensor, "b gy gx c"]) -> Float[Tensor, "b (gy+1)//2 (gx+1)//2 2*c"]:
+        """Halve the map, double the width."""
+        return self.reduction(self.norm(four_neighbours(x)))
+
+
+class PostNormMerging(nn.Module):
+    """V2: map first, then normalise: a convolution of 2 x 2 with stride 2, and a norm."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
+        self.norm = nn.LayerNorm(2 * dim)
+
+    def forward(self, x: Float[Tensor, "b gy gx c"]) -> Float[Tensor, "b (gy+1)//2 (gx+1)//2 2*c"]:
+        """Halve the map, double the width."""
+        return self.norm(self.reduction(four_neighbours(x)))
+
+
+class Swin(nn.Module):
+    """Patches, stages of blocks with windows shifted in every second one, and a head (figure 3).
+
+    Stage ``i`` works on a map of 1 / 2^i the grid of patches, rounded up, with tokens 2^i times as wide.
+
+    Args:
+        patches: module that turns images into tokens of width ``patches.dim``, one for each cell of ``patches.grid``.
+        depths: blocks of each stage.
+        heads: heads of each stage.
+        window: rows and columns of a window, or one number for both.
+        num_classes: width of the output; ``None`` for no head: the model then returns the mean of its tokens.
+        block: makes a block, as ``Block``.
+        merging: makes what stands between two stages, from the width of the first.
+        drop_path: probability of dropping a branch in the last block; it grows linearly from 0 at the first.
+
+    Raises:
+        ValueError: if there are not as many depths as heads, or if a stage's heads do not divide its width.
+    """
+
+    def __init__(
+        self,
+        patches: Any,
+        *,
+        depths: Sequence[int],
+        heads: Sequence[int],
+        window: Size,
+        num_classes: int | None,
+        block: Make = Block,
+        merging: Make = PatchMerging,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if len(depths) != len(heads):
+            raise ValueError(f"{len(depths)} depths but {len(heads)} numbers of heads: one of each for every stage")
+        self.patches, self.window = patches, pair(window)
+        self.patch_norm = nn.LayerNorm(patches.dim)
+        self.widths = [patches.dim * 2**i for i in range(len(depths))]
+        rates = iter(depth_rates(drop_path, sum(depths)))
+        self.stages = nn.ModuleList()
+        for i, (dim, grid) in enumerate(zip(self.widths, self.grids, strict=True)):
+            stage = nn.Sequential() if i == 0 else nn.Sequential(OrderedDict(merging=merging(dim // 2)))
+            cuts = [Windows(grid, window=self.window, shifted=j % 2 == 1) for j in range(depths[i])]
+            blocks = (block(dim, heads=heads[i], windows=cut, drop_path=next(rates)) for cut in cuts)
+            stage.add_module("blocks", nn.Sequential(*blocks))
+            self.stages.append(stage)
+        self.norm = nn.LayerNorm(self.widths[-1])
+        self.head = nn.Identity() if num_classes is None else nn.Linear(self.widths[-1], num_classes)
+        self._initialise()
+
+    @property
+    def grids(self) -> list[Pair]:
+        """Rows and columns of every stage's map: those of the patches, halved and rounded up from stage to stage."""
+        rows, columns = self.patches.grid
+        return [(-(-rows // 2**i), -(-columns // 2**i)) for i in range(len(self.widths))]
+
+    def _initialise(self) -> None:
+        """A truncated normal for every linear map but that of the patches, as in the authors' code."""
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear) and not name.startswith("patches"):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def features(self, images: Float[Tensor, "b ch y x"]) -> tuple[Float[Tensor, "b _ _ _"], ...]:
+        """The map of every stage, the finest first: ``b c y x``, as heads for detection and segmentation want them.
+
+        Raises:
+            ValueError: for images of another size than the model was built for.
+        """
+        given, expected = tuple(images.shape[-2:]), self.patches.image_size
+        if given != expected:
+            sizes = f"images of {given[0]} x {given[1]}, but the model was built for {expected[0]} x {expected[1]}"
+            raise ValueError(f"{sizes}: build it with image_size={given}, or call model.resize({given})")
+        x = self.patch_norm(self.patches(images)).unflatten(1, self.patches.grid)
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x.movedim(-1, 1))
+        return tuple(maps)
+
+    def forward(self, images: Float[Tensor, "b ch y x"]) -> Float[Tensor, "b k"]:
+        """Logits of the ``k`` classes, or the mean of the normalised tokens where the model has no head."""
+        return self.head(self.norm(self.features(images)[-1].movedim(1, -1)).mean((1, 2)))
+
+    def resize(self, image_size: Size, *, window: Size | None = None) -> "Swin":
+        """Make the model, in place, expect images of another size, and with ``window`` attend within other windows.
+
+        V1 interpolates its tables of position biases where a window changes; V2 asks its networks at other offsets.
+
+        Raises:
+            ValueError: if patches do not tile an image of that size.
+        """
+        self.patches.resize(image_size)
+        self.window = self.window if window is None else pair(window)
+        for stage, grid in zip(self.stages, self.grids, strict=True):
+            for module in stage.modules():
+                if isinstance(module, WindowAttention | CosineWindowAttention):
+                    module.windows = Windows(grid, window=self.window, shifted=module.windows.shifted)
+                    module.bias.resize(module.windows.window)
+        return self.to(self.norm.weight.device, self.norm.weight.dtype)
+
+
+def add_norms(model: Swin, *, every: int) -> Swin:
+    """Normalise the stream itself after every so many blocks of a stage, as V2-H and V2-G do."""
+    for stage, dim in zip(model.stages, model.widths, strict=True):
+        blocks: Any = stage.get_submodule("blocks")
+        for after in range(len(blocks) // every * every, 0, -every):
+            blocks.insert(after, nn.LayerNorm(dim))
+    return model
+
+
+_V2_BLOCK = partial(Block, attention=CosineWindowAttention, residual=ResPostNorm)
+_V2: dict[str, Any] = {"block": _V2_BLOCK, "merging": PostNormMerging}
+_T = {"dim": 96, "depths": (2, 2, 6, 2), "heads": (3, 6, 12, 24), "drop_path": 0.2}
+_S = {"dim": 96, "depths": (2, 2, 18, 2), "heads": (3, 6, 12, 24), "drop_path": 0.3}
+_B = {"dim": 128, "depths": (2, 2, 18, 2), "heads": (4, 8, 16, 32), "drop_path": 0.5}
+_L = {"dim": 192, "depths": (2, 2, 18, 2), "heads": (6, 12, 24, 48), "drop_path": 0.2}
+_H = {"dim": 352, "depths": (2, 2, 18, 2), "heads": (11, 22, 44, 88), "drop_path": 0.2}
+_G = {"dim": 512, "depths": (2, 2, 42, 4), "heads": (16, 32, 64, 128), "drop_path": 0.2}
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    # section 3.3; stochastic depth as in the authors' configurations (none is published of V2-H and V2-G)
+    "swin_t": {**_T, "window": 7, "image_size": 224},
+    "swin_s": {**_S, "window": 7, "image_size": 224},
+    "swin_b": {**_B, "window": 7, "image_size": 224},
+    "swin_l": {**_L, "window": 7, "image_size": 224},
+    # tables 1(a) and 1(b), tuned at 384 pixels
+    "swin_b_384": {**_B, "window": 12, "image_size": 384},
+    "swin_l_384": {**_L, "window": 12, "image_size": 384},
+    # V2, "Model configurations", and the authors' list of models for windows and sizes
+    "swinv2_t": {**_T, **_V2, "window": 8, "image_size": 256},
+    "swinv2_s": {**_S, **_V2, "window": 8, "image_size": 256},
+    "swinv2_b": {**_B, **_V2, "window": 8, "image_size": 256},
+    "swinv2_t_window16": {**_T, **_V2, "window": 16, "image_size": 256},
+    "swinv2_s_window16": {**_S, **_V2, "window": 16, "image_size": 256},
+    "swinv2_b_window16": {**_B, **_V2, "window": 16, "image_size": 256},
+    # trained at 192 pixels; ``resize`` takes L to 256 and 384 with windows of 16 and 24, as the authors did
+    "swinv2_l": {**_L, **_V2, "window": 12, "image_size": 192},
+    "swinv2_h": {**_H, **_V2, "window": 12, "image_size": 192, "norm_every": 6},
+    "swinv2_g": {**_G, **_V2, "window": 12, "image_size": 192, "norm_every": 6},
+}
+
+
+@pretrainable
+def swin(
+    variant: str, *, num_classes: int | None = 1000, image_size: Size | None = None, channels: int = 3, **overrides: Any
+) -> Swin:
+    """A Swin Transformer by its name, such as ``"swin_t"`` or ``"swinv2_t"``.
+
+    Args:
+        variant: a key of ``VARIANTS``.
+        num_classes: width of the output; ``None`` for no head.
+        image_size: height and width in pixels, or one number for both; the variant's own when not given.
+        channels: channels of the image.
+        overrides: any of ``dim``, ``depths``, ``heads``, ``window``, ``patch``, ``block``, ``merging``, ``drop_path``
+            and ``norm_every``.
+
+    Raises:
+        ValueError: if the variant is unknown, or if patches do not tile the image.
+    """
+    if variant not in VARIANTS:
+        raise ValueError(f"unknown variant {variant!r}; known: {', '.join(VARIANTS)}")
+    options = {"patch": 4, "norm_every": None, **VARIANTS[variant], **overrides}
+    own, every, dim, patch = (options.pop(name) for name in ("image_size", "norm_every", "dim", "patch"))
+    patches = PatchEmbedding(dim, image_size=image_size or own, patch=patch, channels=channels)
+    model = Swin(patches, num_classes=num_classes, **options)
+    return model if every is None else add_norms(model, every=every)

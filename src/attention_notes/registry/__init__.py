@@ -1,0 +1,213 @@
+"""Every model of the package by one name, with what is recorded of it, what it measures, and whether the two agree.
+
+A name is a family and one of its variants: ``"vit:B/16"``, ``"swin:swin_t"``, ``"deit:B/16 distilled"``. What is
+recorded stands in ``facts/<key>.yml`` under ``variants``. Counts are measured on the ``meta`` device, where nothing is
+computed; ``verify`` also runs the models at their full size beside a reference that has the same weights.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from attention_notes.claims import load_facts, rounds_to
+from attention_notes.nn import resnet
+from attention_notes.papers import cbam, deit, dnl, non_local, pvt, swin, transformer, vit
+from attention_notes.inspect import count_activations, count_macs, count_parameters
+from attention_notes.registry.records import Record, parse_record
+from attention_notes.registry.parity import Reference, difference, in_tests, installed, of_deit, of_pvt, of_swin, of_vit
+
+VOCABULARY, TOKENS = 37_000, 64  # section 5.1 of the Transformer paper; and a sentence of some length
+TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Family:
+    """The variants of one factory.
+
+    Args:
+        key: the chapter, and the facts with what is recorded.
+        factory: makes a model from the name of a variant.
+        variants: the names, and the sizes behind them.
+        reference: finds a variant's reference, or says in words what takes its place.
+        size: pixels of a side of the image, where a variant does not name its own; ``None`` for models of text.
+    """
+
+    key: str
+    factory: Callable[..., nn.Module]
+    variants: Mapping[str, Any]
+    reference: Callable[[str], Reference | str]
+    size: int | None = 224
+
+
+@dataclass(frozen=True)
+class Model:
+    """One variant of one family."""
+
+    name: str
+    variant: str
+    family: Family
+
+    @property
+    def size(self) -> int | None:
+        """Pixels of a side of the image that the variant is made for; ``None`` for a model of text."""
+        row = self.family.variants[self.variant]
+        return row.get("image_size", self.family.size) if isinstance(row, Mapping) else self.family.size
+
+    @property
+    def record(self) -> Record:
+        """What the facts say. Raises ``ValueError`` if they say nothing, or something that is not understood."""
+        return parse_record(self.family.key, self.variant, load_facts(self.family.key)["variants"])
+
+    def build(self, **overrides: Any) -> nn.Module:
+        """The model, not trained, in evaluation mode."""
+        return self.family.factory(self.variant, **overrides).eval()
+
+    def inputs(self, size: int | None = None) -> tuple[Tensor, ...]:
+        """A batch of one for the model: noise, or a sentence and its translation."""
+        side = size or self.size
+        if side is None:
+            return torch.ones(1, TOKENS, dtype=torch.int64), torch.ones(1, TOKENS, dtype=torch.int64)
+        return (torch.randn(1, 3, side, side),)
+
+
+class Measured(NamedTuple):
+    """Counts of one forward pass of one image, or one pair of sentences."""
+
+    parameters: int
+    macs: int
+    activations: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """What ``verify`` found of a model; ``wrong`` names what is off."""
+
+    name: str
+    record: Record
+    measured: Measured
+    parity: str
+    wrong: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything is as recorded."""
+        return not self.wrong
+
+
+FAMILIES: dict[str, Family] = {
+    "transformer": Family(
+        "transformer",
+        partial(transformer.transformer, vocabulary=VOCABULARY),
+        transformer.VARIANTS,
+        in_tests("nn.Transformer"),
+        size=None,
+    ),
+    "vit": Family("vit", vit.vit, vit.VARIANTS, of_vit),
+    "deit": Family("deit", deit.deit, deit.VARIANTS, of_deit),
+    "swin": Family("swin", swin.swin, swin.VARIANTS, of_swin),
+    "pvt": Family("pvt", pvt.pvt, pvt.VARIANTS, of_pvt),
+    "resnet": Family("cbam", resnet.resnet, resnet.VARIANTS, in_tests("torchvision")),
+    "non_local": Family("non_local", non_local.non_local_resnet, non_local.VARIANTS, in_tests("its equations")),
+    "cbam": Family("cbam", cbam.cbam, cbam.VARIANTS, in_tests("its equations")),
+    "dnl": Family("dnl", dnl.dnl, dnl.VARIANTS, in_tests("its equations"), size=512),
+}
+MODELS: dict[str, Model] = {
+    f"{kind}:{variant}": Model(f"{kind}:{variant}", variant, family)
+    for kind, family in FAMILIES.items()
+    for variant in family.variants
+}
+
+
+def model(name: str) -> Model:
+    """The model of that name.
+
+    Raises:
+        ValueError: if there is none; names those that are near.
+    """
+    if name not in MODELS:
+        spelt = {known.lower(): known for known in MODELS} | {m.variant.lower(): m.name for m in MODELS.values()}
+        near = dict.fromkeys(spelt[found] for found in get_close_matches(name.lower(), spelt, n=6, cutoff=0.5))
+        hint = f"did you mean {', '.join(list(near)[:3])}?" if near else f"the families are {', '.join(FAMILIES)}"
+        raise ValueError(f"unknown model {name!r}; {hint}")
+    return MODELS[name]
+
+
+def measure(name: str, *, size: int | None = None, **overrides: Any) -> Measured:
+    """Parameters, multiply-accumulates and activations of a model, counted on the ``meta`` device.
+
+    Args:
+        name: a key of ``MODELS``.
+        size: pixels of a side of the image; the model's own when not given.
+        overrides: as the factory takes them.
+    """
+    one, found = model(name), list[int]()
+    if size is not None:
+        overrides["image_size"] = size
+    with torch.device("meta"):
+        built, inputs = one.build(**overrides), one.inputs(overrides.get("image_size"))
+        macs = count_macs(lambda *x: found.append(count_activations(built, *x)), *inputs)
+    return Measured(count_parameters(built), macs, *found)
+
+
+def verify(names: Iterable[str] | None = None) -> list[Row]:
+    """Hold models, all of them when none are named, against what is recorded and against their references."""
+    return [examine(name) for name in (MODELS if names is None else names)]
+
+
+def examine(name: str) -> Row:
+    """One model: its exact parameters, its cost, and its logits beside those of its reference.
+
+    The cost must round to what is recorded, and be what was published, to 1 % or to the printed digits; where it is
+    not, the record must say why. The largest difference of two logits, relative to the larger of the logit and one, is
+    below 1e-5. A reference that is not installed is left out, and the row says so.
+    """
+    one = model(name)
+    record, measured = one.record, measure(name)
+    found, parity = one.family.reference(one.variant), ""
+    apart = 0.0
+    if isinstance(found, str):
+        parity = found
+    elif not installed(found.library):
+        parity = f"{found.library} is not installed"
+    else:
+        apart = difference(one.build, found, *one.inputs())
+        parity = f"{found.library}, {apart:.0e}"
+    checks = {
+        "parameters": measured.parameters == record.parameters,
+        "GMACs": rounds_to(measured.macs, f"{record.gmacs:.2f}G"),
+        "published GMACs": not record.published or bool(record.because) or _near(measured.macs, record.published),
+        "logits": apart < TOLERANCE,  # not a number is not below it
+    }
+    return Row(name, record, measured, parity, tuple(check for check, holds in checks.items() if not holds))
+
+
+def _near(macs: int, printed: str) -> bool:
+    published = float(printed.removesuffix("G")) * 1e9
+    return rounds_to(macs, printed) or abs(macs - published) <= 0.01 * published
+
+
+def report(rows: Iterable[Row]) -> str:
+    """The rows as a table of text, and a last line that counts what is off."""
+    rows = list(rows)
+    head = ("", "model", "parameters", "GMACs", "published", "logits beside")
+    lines = [head, *(_cells(row) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    align = (str.ljust, str.ljust, str.rjust, str.rjust, str.rjust, str.ljust)
+    text = ["  ".join(a(cell, w) for a, cell, w in zip(align, line, widths, strict=True)).rstrip() for line in lines]
+    off = [row.name for row in rows if not row.ok]
+    return "\n".join([*text, f"{len(rows)} models, {len(off)} off" + (f": {', '.join(off)}" if off else "")])
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    parameters, gmacs = f"{row.measured.parameters:,}", f"{row.measured.macs / 1e9:.2f}"
+    if "parameters" in row.wrong:
+        parameters += f", recorded {row.record.parameters:,}"
+    if "GMACs" in row.wrong:
+        gmacs += f", recorded {row.record.gmacs:.2f}"
+    parity = row.parity if row.ok else f"{row.parity}; OFF: {', '.join(row.wrong)}"
+    return "✓" if row.ok else "✗", row.name, parameters, gmacs, row.record.published.removesuffix("G"), parity

@@ -1,0 +1,61 @@
+"""Whether the hub still has what is listed: commits, checksums, tensors. Needs a network, but fetches no weights."""
+
+import re
+from collections.abc import Mapping
+from importlib import import_module
+
+import torch
+
+from attention_notes.weights.hub import Checkpoint, HubError, client, endpoint, first_line, published_file
+from attention_notes.weights import layouts
+
+
+def problems(checkpoint: Checkpoint) -> tuple[list[str], dict[str, str]]:
+    """What is not as it is listed, and what the hub has: its ``revision`` and, of a safetensors file, its ``sha256``.
+
+    The names and shapes of the tensors stand at the head of a safetensors file, and must be those of a known layout.
+
+    Raises:
+        HubError: if the hub does not answer.
+    """
+    found = published_file(checkpoint)
+    wrong = []
+    if checkpoint.revision not in (None, found.revision):
+        wrong.append(f"the revision is {found.revision}, listed is {checkpoint.revision}")
+    if not found.name.endswith(".safetensors"):
+        return wrong, {"revision": found.revision}
+    if checkpoint.sha256 not in (None, found.checksum):
+        wrong.append(f"the checksum is {found.checksum}, listed is {checkpoint.sha256}")
+    try:
+        header = (
+            client()
+            .HfApi(endpoint=endpoint())
+            .parse_safetensors_file_metadata(checkpoint.repo, found.name, revision=found.revision)
+        )
+    except Exception as error:  # as in ``hub.fetch``
+        raise HubError(f"the head of {checkpoint.repo} cannot be read: {first_line(error)}") from error
+    try:
+        _fit(checkpoint, {name: torch.empty(t.shape, device="meta") for name, t in header.tensors.items()})
+    except ValueError as error:
+        wrong.append(str(error))
+    return wrong, {"revision": found.revision, "sha256": found.checksum}
+
+
+def pinned(listed: str, repo: str, found: Mapping[str, str]) -> str:
+    """The text of the list, with what was found written behind a repository that has no revision yet."""
+    words = "".join(f", {name}: {value}" for name, value in found.items())
+    lines = words.replace(", ", "\n    ")
+    text = re.sub(rf"(?m)^(  - {{repo: {re.escape(repo)})(?=, (?!revision))", rf"\g<1>{words}", listed)
+    return re.sub(rf"(?m)^(  - repo: {re.escape(repo)})$(?!\n    revision)", rf"\g<1>{lines}", text)
+
+
+def _fit(checkpoint: Checkpoint, state: dict[str, torch.Tensor]) -> None:
+    """Raise ``ValueError`` if tensors of these names and shapes are not the weights of the model."""
+    module = import_module(f"attention_notes.papers.{checkpoint.key}")
+    with torch.device("meta"):
+        model = getattr(module, checkpoint.key)(checkpoint.variant, num_classes=checkpoint.classes, **checkpoint.build)
+        if checkpoint.resize:
+            model.resize(**checkpoint.resize)
+    layout = min(layouts(model).values(), key=lambda one: sum(map(len, one.misfits(state, model))))
+    state = {name: tensor for name, tensor in state.items() if name not in layout.derived(model)}
+    layout.to_ours(state, model)

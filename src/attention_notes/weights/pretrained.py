@@ -1,0 +1,127 @@
+"""A model with weights: first as the weights want it, and then as it was asked for."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attention_notes.weights.hub import Checkpoint, fetch, find
+from attention_notes.weights.pretrained import Source
+from attention_notes.weights import layouts, load_weights, table
+from attention_notes.weights.files import read_weights
+from attention_notes.weights.layouts import State
+
+_RESIZED = ("image_size", "window")  # what ``resize`` changes afterwards
+_IN_TRAINING = ("dropout", "drop_path")  # what weights do not depend on
+
+
+def load(build: Callable[..., Any], variant: str, source: Source, **options: Any) -> nn.Module:
+    """A model with weights, as ``attention_notes.weights.pretrained.pretrainable`` describes it; it keeps its ``checkpoint``.
+
+    Args:
+        build: a factory of random models; the module that it is in has the name of its paper's key.
+        variant: name of the variant.
+        source: True, a repository, the path of a file, or a state dict.
+        options: of the factory.
+
+    Raises:
+        ValueError: if there are no such weights, or if what is asked for cannot be made of them.
+        attention_notes.weights.hub.HubError: if they cannot be had.
+    """
+    key = build.__module__.rsplit(".", 1)[-1]
+    asked = {name: options.pop(name) for name in ("num_classes", "channels", *_RESIZED) if name in options}
+    if fixed := [name for name in options if name not in _IN_TRAINING]:
+        raise ValueError(
+            f"weights of {key} {variant!r} are for the model as it is: {', '.join(fixed)} cannot be changed with them; "
+            f"num_classes, channels, {', '.join((*_RESIZED, *_IN_TRAINING))} can, where the model has them"
+        )
+    checkpoint, state, origin = _weights(key, variant, source)
+    try:
+        first = _first(build, variant, checkpoint, state, {**options, **asked})
+        model = build(variant, **first, **options)
+        if checkpoint and checkpoint.resize:
+            model.resize(**checkpoint.resize)
+        load_weights(model, state)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{origin} does not fit {key} {variant!r}: {error}") from error
+    if asked.get("channels", 3) != 3:
+        model = _with_channels(model, build(variant, **first, **options, channels=asked["channels"]), checkpoint)
+    if size := {name: asked[name] for name in _RESIZED if name in asked}:
+        _resize(model, size)
+    if "num_classes" in asked:
+        with torch.device("meta"):
+            like = build(variant, **{**first, **options, "num_classes": asked["num_classes"]})
+        _change_heads(model, like)
+    model.checkpoint = checkpoint
+    return model
+
+
+def _weights(key: str, variant: str, source: Source) -> tuple[Checkpoint | None, State, str]:
+    """The published weights, if such they are, the tensors, and what to call them."""
+    if isinstance(source, bool | str):
+        checkpoint = find(key, variant, source)
+        return checkpoint, read_weights(fetch(checkpoint)), checkpoint.repo
+    if isinstance(source, Mapping):
+        return None, source, "the state dict"
+    return None, read_weights(source), Path(source).name
+
+
+def _first(
+    build: Callable[..., Any], variant: str, checkpoint: Checkpoint | None, state: State, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Options of the model that the weights were trained in: as listed, or as the tensors tell."""
+    if checkpoint:
+        return {"num_classes": checkpoint.classes, **checkpoint.build}
+    with torch.device("meta"):
+        model = build(variant, **{**options, "num_classes": 1, "channels": 3})
+    tables = table(model)
+    layout = min(layouts(model).values(), key=lambda one: sum(map(len, one.misfits(state, model))))
+
+    def theirs(ours: str) -> Tensor | None:
+        """What is called so here, whoever named it."""
+        return state.get(ours, state.get(layout.match(ours).theirs[0]))
+
+    head = theirs(f"{tables.HEADS[0]}.bias")
+    size = tables.stored_size(model, theirs) if hasattr(tables, "stored_size") else None
+    if size is None and tables.__name__.endswith(("vit", "deit")):
+        size = options.get("image_size")
+    return {"num_classes": None if head is None else len(head), **({"image_size": size} if size else {})}
+
+
+def _with_channels(model: Any, other: Any, checkpoint: Checkpoint | None) -> Any:
+    """The weights of ``model`` in ``other``, whose images have other channels, as timm does it.
+
+    One channel gets the sum of the map's three, so that grey gives what it gave in colour; more channels get them in
+    turns, scaled so that the sum over channels stays of one size.
+    """
+    if checkpoint and checkpoint.resize:
+        other.resize(**checkpoint.resize)
+    name = table(model).STEM
+    state, wanted = model.state_dict(), other.state_dict()[name]
+    of_channels = state[name].flatten(1).unflatten(1, (3, -1))
+    channels = wanted.numel() // of_channels[:, 0].numel()
+    turns = of_channels[:, torch.arange(channels) % 3] * (3 / channels)
+    stem = of_channels.sum(1) if channels == 1 else turns
+    other.load_state_dict({**state, name: stem.reshape(wanted.shape)})
+    return other
+
+
+def _resize(model: Any, size: Mapping[str, Any]) -> None:
+    """Tell the model to expect another size, if it has to be told."""
+    if hasattr(model, "resize"):
+        model.resize(**(size if "image_size" in size else {"image_size": model.patches.image_size, **size}))
+
+
+def _change_heads(model: nn.Module, like: nn.Module) -> None:
+    """Heads as those of ``like``; one for as many classes stays, another is drawn as those of the papers are."""
+    for name in table(model).HEADS:
+        old, new = model.get_submodule(name), like.get_submodule(name)
+        if isinstance(new, nn.Linear):
+            if isinstance(old, nn.Linear) and old.out_features == new.out_features:
+                continue
+            new = nn.Linear(new.in_features, new.out_features)
+            nn.init.trunc_normal_(new.weight, std=0.02)
+            nn.init.zeros_(new.bias)
+        setattr(model, name, new)

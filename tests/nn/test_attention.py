@@ -1,0 +1,131 @@
+"""The two faces of softmax attention, and its heads."""
+
+import pytest
+import torch
+from torch import nn
+
+from attention_notes.nn.attention import MultiHeadAttention, attention, attention_weights
+
+MASKS = {
+    "none": None,
+    "causal": torch.ones(5, 7, dtype=torch.bool).tril(),
+    "one row forbidden": torch.arange(5)[:, None].expand(5, 7) != 2,
+    "padding": torch.arange(7) < 4,
+    "bias": torch.linspace(-3, 3, 35).reshape(5, 7),
+    "bias with holes": torch.where(torch.arange(35).reshape(5, 7) % 3 == 0, float("-inf"), 0.5),
+}
+
+
+def qkv(dtype: torch.dtype = torch.float64) -> list[torch.Tensor]:
+    return [torch.randn(2, 3, n, d, dtype=dtype, requires_grad=True) for n, d in ((5, 11), (7, 11), (7, 13))]
+
+
+@pytest.mark.parametrize("scale", [None, 0.37])
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS.keys())
+def test_the_literal_equation_equals_the_fused_kernel_in_outputs_and_gradients(mask, scale):
+    q, k, v = qkv()
+    mask = mask.double() if mask is not None and mask.is_floating_point() else mask
+    literal = attention_weights(q, k, mask=mask, scale=scale) @ v
+    fused = attention(q, k, v, mask=mask, scale=scale)
+    toward = torch.randn_like(literal)
+    torch.testing.assert_close(literal, fused, atol=1e-10, rtol=0)
+    for ours, theirs in zip(
+        torch.autograd.grad(literal, (q, k, v), toward), torch.autograd.grad(fused, (q, k, v), toward), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, atol=1e-10, rtol=0)
+
+
+def test_two_keys_by_hand():
+    q = torch.tensor([[2.0]])
+    k = torch.tensor([[0.0], [torch.log(torch.tensor(3.0)) / 2]])
+    torch.testing.assert_close(attention_weights(q, k), torch.tensor([[0.25, 0.75]]))
+
+
+def test_the_scores_are_divided_by_the_root_of_the_width():
+    q, k, _ = qkv()
+    torch.testing.assert_close(attention_weights(q, k), (q @ k.mT / 11**0.5).softmax(-1))
+
+
+def test_weights_are_a_distribution_over_the_keys_that_are_allowed():
+    q, k, _ = qkv()
+    weights = attention_weights(q, k, mask=MASKS["causal"])
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 3, 5, dtype=torch.float64))
+    assert not weights[..., ~MASKS["causal"]].any()
+
+
+def test_a_query_that_may_look_nowhere_gets_nothing():
+    q, k, v = qkv()
+    assert not attention(q, k, v, mask=MASKS["one row forbidden"])[:, :, 2].any()
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (torch.ones(5, 7, dtype=torch.int64), r"dtype torch.int64: pass a boolean mask.*mask\.bool\(\)"),
+        (torch.ones(7, 5, dtype=torch.bool), r"\(7, 5\) does not broadcast to the scores' shape \(2, 3, 5, 7\)"),
+        (torch.ones(1, 2, 3, 5, 7), r"\(1, 2, 3, 5, 7\) does not broadcast"),
+    ],
+)
+def test_a_mask_of_the_wrong_shape_or_kind_is_refused_with_the_way_out(unchecked, mask, message):
+    for call in (attention_weights, lambda q, k, mask: attention(q, k, k, mask=mask)):
+        with pytest.raises(ValueError, match=message):
+            call(*qkv()[:2], mask=mask)
+
+
+def test_widths_and_counts_that_do_not_fit_are_named(unchecked):
+    q, k, v = qkv()
+    with pytest.raises(ValueError, match="width 11 but keys have width 13"):
+        attention_weights(q, v)
+    with pytest.raises(ValueError, match="7 keys but 6 values"):
+        attention(q, k, v[:, :, :6])
+
+
+def test_heads_must_divide_the_width():
+    with pytest.raises(ValueError, match="dim=10 is not divisible by heads=3"):
+        MultiHeadAttention(10, heads=3)
+
+
+def reference(ours: MultiHeadAttention, dim: int, heads: int) -> nn.MultiheadAttention:
+    theirs = nn.MultiheadAttention(dim, heads, batch_first=True, dtype=ours.query.weight.dtype)
+    with torch.no_grad():
+        for p in ours.parameters():
+            nn.init.normal_(p, std=0.3)
+        maps = (ours.query, ours.key, ours.value)
+        theirs.in_proj_weight.copy_(torch.cat([m.weight for m in maps]))
+        theirs.in_proj_bias.copy_(torch.cat([m.bias for m in maps]))
+        theirs.out_proj.load_state_dict(ours.output.state_dict())
+    return theirs
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("crossed", [False, True])
+def test_heads_equal_those_of_pytorch_in_outputs_and_gradients(dtype, tolerance, masked, crossed):
+    ours = MultiHeadAttention(15, heads=3).to(dtype)
+    theirs = reference(ours, 15, 3)
+    x = torch.randn(2, 5, 15, dtype=dtype, requires_grad=True)
+    context = torch.randn(2, 7, 15, dtype=dtype, requires_grad=True) if crossed else x
+    mask = torch.rand(5, context.shape[1]) < 0.7
+    mask[:, 0] = True
+    a = ours(x, context if crossed else None, mask=mask if masked else None)
+    b, _ = theirs(x, context, context, attn_mask=~mask if masked else None, need_weights=False)
+    toward = torch.randn_like(a)
+    torch.testing.assert_close(a, b, atol=tolerance, rtol=tolerance)
+    inputs = (x, context) if crossed else (x,)
+    got = torch.autograd.grad(a, (*inputs, ours.query.weight, ours.key.weight, ours.value.weight), toward)
+    expected = torch.autograd.grad(b, (*inputs, theirs.in_proj_weight), toward)
+    expected = (*expected[:-1], *expected[-1].chunk(3))
+    for g, e in zip(got, expected, strict=True):
+        torch.testing.assert_close(g, e, atol=tolerance, rtol=tolerance)
+
+
+def test_one_head_is_attention_between_two_linear_maps():
+    one = MultiHeadAttention(7, heads=1)
+    x = torch.randn(2, 5, 7)
+    torch.testing.assert_close(one(x), one.output(attention(one.query(x), one.key(x), one.value(x))))
+
+
+def test_keeping_keys_and_values_changes_nothing():
+    heads = MultiHeadAttention(15, heads=5)
+    x, context = torch.randn(2, 3, 15), torch.randn(2, 7, 15)
+    torch.testing.assert_close(heads.attend(x, *heads.keys_values(context)), heads(x, context))
