@@ -22,7 +22,7 @@ from benchmarks.growth import FORMS, grow
 from benchmarks.limits import copy_rate, product_rate
 from benchmarks.timing import Clock
 
-RESULTS = Path(speed.__file__).parent
+RESULTS = speed.RECORDS
 LIBRARIES = ("torch", "timm", "torchvision", "transformers", "vit-pytorch", "mmcv-lite")
 
 

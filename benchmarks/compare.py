@@ -12,8 +12,8 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
-from attention_notes.nn.chunking import chunked
 from attention_notes.inspect import count_macs
+from attention_notes.nn.chunking import chunked
 from benchmarks.cases import CASES, INFERENCE, TRAINING, Case
 from benchmarks.timing import Clock, Work, interleaved, interval, peak_memory, profiled, ratio
 

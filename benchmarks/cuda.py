@@ -29,7 +29,7 @@ WHEELS = ROOT / ".wheels"
 MODELS = ("ViT-B/16", "Swin-T", "Swin V2-T", "PVT v2-B2", "Non-local block")
 PEER = "timm"
 LIBRARIES = ("torch", "timm", "torchvision", "transformers", "numpy", "einops")
-RESULT = ROOT / "src/attention_notes/speed/cuda_check.json"
+RESULT = ROOT / "benchmarks/records/cuda_check.json"
 NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
 
 

@@ -15,8 +15,8 @@ from attention_notes.papers.dnl import DNL
 from attention_notes.papers.non_local import NonLocal
 from attention_notes.papers.transformer import Transformer
 from attention_notes.papers.vit import VisionTransformer
-from attention_notes.weights import to_layout
 from attention_notes.registry.parity import installed
+from attention_notes.weights import to_layout
 
 installed("torchvision")  # transformers imports it, too
 Peer = Callable[[Any], nn.Module]

@@ -2,7 +2,7 @@
 
 ``python book/evidence.py [KEY ...]`` executes the cells that the trained statements of a chapter need (``sliced.py``),
 each run in a process of its own with every seed shifted, and keeps what their checks were given beside the facts, in
-``facts/<key>.evidence.json``. A run whose code has not changed since is not repeated, so a recording that was
+``papers/<key>/evidence.json``. A run whose code has not changed since is not repeated, so a recording that was
 interrupted goes on where it stopped. Where the code has changed, one run for each instruction set is repeated first: if
 all their values are the recorded ones to the last digit, the code computes the same, and the other runs stand. ``--try
 KEY`` executes a whole chapter once and lists its checks.
@@ -25,7 +25,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "book/_ext")]
-FACTS = ROOT / "src/attention_notes/facts"
+PAPERS = ROOT / "src/attention_notes/papers"
 # Kernels are chosen by instruction set when a process starts; these make one machine compute as several do.
 INSTRUCTIONS: dict[str, dict[str, str]] = {
     "native": {},
@@ -161,14 +161,14 @@ def chapter(key: str) -> str:
 
 def read(key: str) -> list[dict[str, Any]]:
     """The recorded runs of a chapter."""
-    file = FACTS / f"{key}.evidence.json"
+    file = PAPERS / key / "evidence.json"
     return json.loads(file.read_text(encoding="utf-8"))["runs"] if file.exists() else []
 
 
 def write(key: str, runs: list[dict[str, Any]]) -> None:
     """Write a record whole or not at all, its runs in the order of ``RUNS``."""
     runs = sorted(runs, key=lambda r: RUNS.index((r["instructions"], r["shift"])))
-    file = FACTS / f"{key}.evidence.json"
+    file = PAPERS / key / "evidence.json"
     unfinished = file.with_suffix(".part")
     unfinished.write_text(json.dumps({"runs": runs}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     unfinished.replace(file)
@@ -176,7 +176,7 @@ def write(key: str, runs: list[dict[str, Any]]) -> None:
 
 def child(key: str, instructions: str, shift: int, mark: str) -> dict[str, Any] | str:
     """One run in a process of its own: its entry of the record, or why there is none."""
-    file = FACTS / f".{key}.{instructions}.{shift}.part"
+    file = PAPERS / key / f".{instructions}.{shift}.part"
     command = [sys.executable, __file__, "--one", key, str(file), "--shift", str(shift)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg", **INSTRUCTIONS[instructions]}
     start = time.monotonic()

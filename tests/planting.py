@@ -9,6 +9,7 @@ import io
 import multiprocessing
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,16 @@ PRELOADED = ["pytest", "torch", "einops", "jaxtyping", "beartype", "numpy", "mat
 _processes = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
 if sys.platform == "linux":
     _processes.set_forkserver_preload(PRELOADED)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """In ``file``, ``right`` becomes ``wrong``; the test ``caught_by``, named as below ``tests/``, must notice."""
+
+    file: str
+    right: str
+    wrong: str
+    caught_by: str
 
 
 class Outcomes:

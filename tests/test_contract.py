@@ -1,10 +1,6 @@
-"""What every model of the package promises. A new model is one more line in MODELS, and gets all of this."""
+"""What every model of the package promises; the models are those of ``tests/papers/<key>/cases.py``."""
 
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,197 +10,19 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from attention_notes import papers
 from attention_notes.chapters.data.scenes import scenes
-from attention_notes.nn.attention import MultiHeadAttention
-from attention_notes.nn.drop_path import DropPath
-from attention_notes.papers.resnet import ResNet, basic, resnet
 from attention_notes.chapters.segmentation import PyramidHead
-from attention_notes.papers.cbam import cbam
-from attention_notes.papers.deit import deit
-from attention_notes.papers.dnl import DNL, Added, Coupled, Disentangled, DNLNet, Multiplied, Pairwise, Unary
-from attention_notes.papers.layer_norm import BatchNorm, PowerNorm, RMSNorm, with_norm
-from attention_notes.papers.non_local import C2D, Concatenation, DotProduct, Gaussian, NonLocal, insert
-from attention_notes.papers.positional_encoding import (
-    BucketBias,
-    ConditionalPositions,
-    Encoder,
-    GridBias,
-    LinearBias,
-    RelativePositions,
-    Rotary,
-)
-from attention_notes.papers.pvt import pvt
-from attention_notes.papers.swin import swin
-from attention_notes.papers.transformer import PreNorm, Sinusoids, transformer
-from attention_notes.papers.vit import MeanPooling, vit
-from attention_notes.papers.why_attention import Convolution, Reader
 from attention_notes.inspect import record_attention
+from attention_notes.nn.drop_path import DropPath
+from tests.contract import BATCH, DEVICE, OTHER, Case, changed, clips, images, randomised, refusal, run, tiles
+from tests.discovery import of_papers
 
-BATCH = 3
-KEYS = {file.stem for file in Path(papers.__file__).parent.glob("*.py")} - {"__init__"}
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-
-
-@dataclass(frozen=True)
-class Case:
-    """How to build a small model of a family, and inputs for it."""
-
-    build: Callable[[], nn.Module]
-    inputs: Callable[..., tuple[Tensor, ...]]
-    no_softmax: str = ""  # why there are no rows of attention to record
-    no_bfloat16: str = ""  # why half the digits are not enough
-
-
-def images(y: int = 28, x: int = 42) -> tuple[Tensor]:
-    return (torch.randn(BATCH, 3, y, x, device=DEVICE),)
-
-
-def sentences(m: int = 11, n: int = 7) -> tuple[Tensor, Tensor]:
-    return torch.randint(1, 23, (BATCH, m), device=DEVICE), torch.randint(1, 23, (BATCH, n), device=DEVICE)
-
-
-def tiles(y: int = 1, x: int = 3) -> tuple[Tensor]:
-    """Images of y x x tiles of 32 pixels: PVT v1 cuts its maps until a token has 32, and refuses other sides."""
-    return (torch.randn(BATCH, 3, 32 * y, 32 * x, device=DEVICE),)
-
-
-def clips(y: int = 28, x: int = 42) -> tuple[Tensor]:
-    return (torch.randn(BATCH, 3, 8, y, x, device=DEVICE),)
-
-
-def cards(n: int = 11, m: int = 0) -> tuple[Tensor]:
-    return (torch.randn(BATCH, n, 7, device=DEVICE),)
-
-
-def embedded(n: int = 28, m: int = 0) -> tuple[Tensor]:
-    return (torch.randn(BATCH, n, 30, device=DEVICE),)
-
-
-# Another size of each kind of input, and what a model that refuses it has to name.
-OTHER = {
-    images: ((56, 70), ("56 x 70", "28 x 42")),
-    clips: ((56, 70), ()),
-    tiles: ((2, 5), ()),
-    sentences: ((17, 13), ()),
-    cards: ((17,), ()),
-    embedded: ((35,), ("35", "4 x 7")),
-}
-SMALL = {"layers": 2, "dim": 30, "heads": 3, "hidden": 44, "dropout": 0.1}
-TINY = {"dim": 30, "depth": 2, "heads": 3, "hidden": 44, "patch": (7, 14), "num_classes": 5, "image_size": (28, 42)}
-PLACED = {"layers": 2, "heads": 3, "hidden": 44, "dropout": 0.1}
-# 14 x 6 patches: padded to 15 x 10, shifted by 2; then 7 x 3 in windows of 5 x 3
-WINDOWS = {"dim": 24, "depths": (2, 2), "heads": (3, 3), "patch": (2, 7), "window": 5, "num_classes": 5}
-WINDOWS |= {"image_size": (28, 42), "drop_path": 0.2}
-PYRAMID = {"dims": (12, 18, 24, 30), "depths": (1, 1, 1, 1), "heads": (3, 3, 3, 3), "ratios": (3, 2, 2, 1)}
-PYRAMID |= {"expansions": (2, 2, 3, 2), "num_classes": 5}
-
-
-def reader() -> nn.Module:
-    mixers = [MultiHeadAttention(30, heads=3), Convolution(30, kernel=3)]
-    return Reader(mixers, embedding=nn.Linear(7, 30), dim=30, classes=5)
-
-
-def placed(**options) -> Case:
-    return Case(partial(Encoder, 30, **PLACED, **options), embedded)
-
-
-def renormed(norm: Callable[..., nn.Module], **options) -> nn.Module:
-    return with_norm(vit("Ti/16", **TINY, **options), norm)
-
-
-def non_local(dims: int, **options) -> nn.Module:
-    net = ResNet(basic, depths=(1, 2, 2, 1), width=6, num_classes=5)
-    return insert(net, {1: (0, 1), 2: (0,)}, block=partial(NonLocal, dims=dims, subsample=2, **options))
-
-
-def disentangled(attention: Callable[..., nn.Module]) -> nn.Module:
-    backbone = ResNet(basic, depths=(1, 1), width=8, dilations=(1, 1), num_classes=None)
-    return DNLNet(backbone, num_classes=5, dim=10, block=partial(DNL, attention=attention))
-
-
-CUBIC = "cubic in its input and bounded by nothing, it loses up to 0.13, and so does the literal N x N form"
-MODELS = {
-    "why_attention": Case(reader, cards),
-    "transformer": Case(partial(transformer, "base", vocabulary=23, **SMALL), sentences),
-    "transformer pre-norm": Case(partial(transformer, "base", vocabulary=23, residual=PreNorm, **SMALL), sentences),
-    "positional_encoding rotary": placed(core=Rotary),
-    "positional_encoding shaw": placed(core=partial(RelativePositions, reach=5)),
-    "positional_encoding t5": placed(core=partial(BucketBias, buckets=8, furthest=12)),
-    "positional_encoding alibi": placed(core=LinearBias),
-    "positional_encoding grid": placed(core=partial(GridBias, grid=(4, 7))),
-    "positional_encoding conditional": Case(
-        lambda: Encoder(30, positions=ConditionalPositions(30, columns=7), after=1, **PLACED), embedded
-    ),
-    "positional_encoding sinusoids": Case(lambda: Encoder(30, positions=Sinusoids(30), **PLACED), embedded),
-    "layer_norm rms": Case(partial(renormed, RMSNorm), images),
-    "layer_norm batch": Case(partial(renormed, BatchNorm), images),
-    # its running statistic moves in every pass of training, as dropping does
-    "layer_norm power": Case(partial(renormed, PowerNorm, dropout=0.1), images),
-    "vit": Case(partial(vit, "Ti/16", **TINY), images),
-    "vit pooled": Case(partial(vit, "Ti/16", pooling=MeanPooling, dropout=0.1, **TINY), images),
-    "deit": Case(partial(deit, "Ti/16", drop_path=0.0, **TINY), images),
-    "deit distilled": Case(partial(deit, "Ti/16 distilled", drop_path=0.3, **TINY), images),
-    "swin": Case(partial(swin, "swin_t", **WINDOWS), images),
-    "swin v2": Case(partial(swin, "swinv2_t", **WINDOWS), images),
-    "pvt": Case(partial(pvt, "pvt_tiny", image_size=(32, 96), **PYRAMID), tiles),
-    "pvt v2": Case(partial(pvt, "pvt_v2_b0", drop_path=0.5, **PYRAMID), images),
-    "pvt v2 linear": Case(partial(pvt, "pvt_v2_b2_li", **PYRAMID), images),
-    "non_local": Case(partial(non_local, 2), images),
-    "non_local gaussian": Case(partial(non_local, 2, pairwise=Gaussian, batch_norm=False), images),
-    "non_local dot product": Case(
-        partial(non_local, 2, pairwise=DotProduct), images, no_softmax="scores divided by N", no_bfloat16=CUBIC
-    ),
-    "non_local concatenation": Case(
-        partial(non_local, 2, pairwise=Concatenation), images, no_softmax="rectified scores divided by N"
-    ),
-    "non_local clips": Case(lambda: C2D(non_local(3)), clips),
-    "cbam": Case(partial(cbam, "cbam_resnet18", width=16, num_classes=5), images, no_softmax="gates, not shares"),
-    "dnl": Case(partial(disentangled, Disentangled), images),
-    "dnl coupled": Case(partial(disentangled, Coupled), images),
-    "dnl multiplied": Case(partial(disentangled, Multiplied), images),
-    "dnl added": Case(partial(disentangled, Added), images),
-    "dnl pairwise": Case(partial(disentangled, Pairwise), images),
-    "dnl unary": Case(partial(disentangled, Unary), images),
-}
-# Papers without a model of their own, each with the reason.
-NO_MODEL = {"self_attention": "an operation without parameters and the parts around it"}
-
+MODELS = {name: case for _, name, case in of_papers("cases", "MODELS")}
 every_model = pytest.mark.parametrize("case", MODELS.values(), ids=MODELS.keys())
 
 
-def randomised(case: Case) -> nn.Module:
-    """A model in evaluation mode whose parameters are all random, those that start at zero or one too."""
-    model = case.build().eval().to(DEVICE)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.05)
-    return model
-
-
-def run(model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
-    """What the model answers; several answers, as of two heads in training, side by side."""
-    out = model(*inputs)
-    return out if isinstance(out, Tensor) else torch.cat([*out], -1)
-
-
-def refusal(model: nn.Module, inputs: tuple[Tensor, ...]) -> str:
-    """The words with which the model refuses its inputs, none if it takes them."""
-    try:
-        run(model, inputs)
-    except ValueError as error:
-        return str(error)
-    return ""
-
-
-def changed(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """The same inputs with another first sample."""
-    other = tuple(x.clone() for x in inputs)
-    for x in other:
-        x[0] = x[0].roll(1, -1) if x.dtype == torch.int64 else torch.randn_like(x[0])
-    return other
-
-
 def test_every_paper_is_held_to_the_contract_or_says_why_not():
-    assert {name.split()[0] for name in MODELS} | NO_MODEL.keys() == KEYS
+    without = {key for key, _, _ in of_papers("cases", "NO_MODEL")}
+    assert {key for key, _, _ in of_papers("cases", "MODELS")} | without == {*papers.keys()}
 
 
 @every_model
@@ -303,15 +121,7 @@ def test_another_size_of_input_works_or_is_refused_with_both_sizes(case, uncheck
     assert case.inputs not in (images, clips, tiles) or out.shape[:2] == run(randomised(case), inputs).shape[:2]
 
 
-FOUR = {"depths": (1, 1, 1, 1), "heads": (1, 1, 2, 2)}
-PYRAMIDS = {
-    "resnet": (partial(resnet, "resnet18", width=8), (8, 16, 32, 64)),
-    "swin": (partial(swin, "swin_t", dim=8, window=4, image_size=(64, 96), **FOUR), (8, 16, 32, 64)),
-    "swin v2": (partial(swin, "swinv2_t", dim=8, window=4, image_size=(64, 96), **FOUR), (8, 16, 32, 64)),
-    "pvt": (partial(pvt, "pvt_tiny", dims=(8, 12, 16, 20), image_size=(64, 96), **FOUR), (8, 12, 16, 20)),
-    "pvt v2": (partial(pvt, "pvt_v2_b0", dims=(8, 12, 16, 20), **FOUR), (8, 12, 16, 20)),
-    "pvt v2 linear": (partial(pvt, "pvt_v2_b2_li", dims=(8, 12, 16, 20), **FOUR), (8, 12, 16, 20)),
-}
+PYRAMIDS = {name: pyramid for _, name, pyramid in of_papers("cases", "PYRAMIDS")}
 
 
 @pytest.mark.parametrize(("build", "widths"), PYRAMIDS.values(), ids=PYRAMIDS.keys())

@@ -29,7 +29,7 @@ def test_the_record_bears_every_trained_statement_and_is_of_this_code(key):
 
 
 def test_no_record_is_left_of_a_chapter_that_trains_nothing():
-    recorded = {file.name.removesuffix(".evidence.json") for file in evidence.FACTS.glob("*.evidence.json")}
+    recorded = {file.parent.name for file in evidence.PAPERS.glob("*/evidence.json")}
     assert recorded == {*KEYS}
 
 
@@ -121,20 +121,21 @@ def test_bounds_are_read_as_they_are_written(some):
 
 PACKAGE = {
     "__init__.py": "",
-    "nn/__init__.py": "",
-    "nn/part.py": (
-        '"""A part."""\n\nimport math\n\nfrom attention_notes.nn.other import helper\n\nSIZE = 3\n\n\n'
+    "parts/__init__.py": "",
+    "parts/part.py": (
+        '"""A part."""\n\nimport math\n\nfrom attention_notes.parts.other import helper\n\nSIZE = 3\n\n\n'
         'class Part:\n    """What it does."""\n\n    def run(self, x: int) -> float:\n'
         '        """A sentence."""\n        # a comment\n        return helper(x) + SIZE + math.pi\n\n\n'
         "def unused():\n    return 1\n"
     ),
-    "nn/other.py": "def helper(x):\n    return x + 1\n",
-    "data.py": "def text():\n    return open('text.txt')\n",
-    "text.txt": "real words\n",
-    "plots.py": "def lines(x):\n    return x\n",
+    "parts/other.py": "def helper(x):\n    return x + 1\n",
+    "chapters/__init__.py": "",
+    "chapters/data.py": "def text():\n    return open('text.txt')\n",
+    "chapters/text.txt": "real words\n",
+    "chapters/plots.py": "def lines(x):\n    return x\n",
 }
 SLICE = [
-    "from attention_notes import data, plots\nfrom attention_notes.nn.part import Part\n",
+    "from attention_notes.chapters import data, plots\nfrom attention_notes.parts.part import Part\n",
     "part = Part()\nx = data.text()\n",
     "_ = plots.lines(part)\nprint(x)\ncheck('some-gain', above('gain', part.run(x), 0.2))\n",
 ]
@@ -160,10 +161,10 @@ def edit(root: Path, name: str, old: str, new: str) -> None:
 @pytest.mark.parametrize(
     ("name", "old", "new"),
     [
-        ("nn/part.py", "SIZE = 3", "SIZE = 4"),
-        ("nn/part.py", "+ math.pi", "- math.pi"),
-        ("nn/other.py", "x + 1", "x + 2"),
-        ("text.txt", "real", "other"),
+        ("parts/part.py", "SIZE = 3", "SIZE = 4"),
+        ("parts/part.py", "+ math.pi", "- math.pi"),
+        ("parts/other.py", "x + 1", "x + 2"),
+        ("chapters/text.txt", "real", "other"),
     ],
 )
 def test_a_record_is_stale_when_what_it_ran_has_changed(package, name, old, new):
@@ -175,11 +176,11 @@ def test_a_record_is_stale_when_what_it_ran_has_changed(package, name, old, new)
 @pytest.mark.parametrize(
     ("name", "old", "new"),
     [
-        ("nn/part.py", "A sentence.", "Another sentence."),
-        ("nn/part.py", "# a comment", "# another comment"),
-        ("nn/part.py", "x: int) -> float", "x)"),
-        ("nn/part.py", "return 1", "return 2"),
-        ("plots.py", "return x", "return -x"),
+        ("parts/part.py", "A sentence.", "Another sentence."),
+        ("parts/part.py", "# a comment", "# another comment"),
+        ("parts/part.py", "x: int) -> float", "x)"),
+        ("parts/part.py", "return 1", "return 2"),
+        ("chapters/plots.py", "return x", "return -x"),
     ],
 )
 def test_a_record_is_not_stale_when_nothing_that_it_ran_has_changed(package, name, old, new):
@@ -193,10 +194,10 @@ def test_a_record_stays_valid_when_code_moves(package):
     house = package / "src/attention_notes"
     (house / "nn").mkdir()
     (house / "nn/__init__.py").touch()
-    shutil.move(house / "nn/other.py", house / "nn/moved.py")
-    edit(package, "nn/part.py", "from attention_notes.nn.other import helper", "from ..nn.moved import helper")
-    shutil.move(house / "nn/part.py", house / "nn/part.py")
-    cells = [SLICE[0].replace("layers.part", "nn.part"), *SLICE[1:]]
+    shutil.move(house / "parts/other.py", house / "nn/moved.py")
+    edit(package, "parts/part.py", "from attention_notes.parts.other import helper", "from ..nn.moved import helper")
+    shutil.move(house / "parts/part.py", house / "nn/part.py")
+    cells = [SLICE[0].replace("parts.part", "nn.part"), *SLICE[1:]]
     assert sliced.code_hash(cells, package) == before
 
 
@@ -248,7 +249,8 @@ sys.modules["executed"] = package
 @pytest.fixture
 def recorder(monkeypatch, tmp_path):
     """The recorder with two runs of one chapter, which are not executed."""
-    monkeypatch.setattr(evidence, "FACTS", tmp_path)
+    (tmp_path / "some").mkdir()
+    monkeypatch.setattr(evidence, "PAPERS", tmp_path)
     monkeypatch.setattr(evidence, "RUNS", [("native", 0), ("AVX2", 4000)])
     monkeypatch.setattr(evidence, "REPEATED", [("native", 0)])
     monkeypatch.setattr(evidence, "recorded_keys", lambda: ["some"])
@@ -303,12 +305,12 @@ def test_a_run_that_fails_is_named_and_leaves_the_others(recorder, monkeypatch, 
     assert evidence.record(["some"], 1) == 1
     assert "some  AVX2  +4000  failed: no memory" in capsys.readouterr().out
     assert [run["instructions"] for run in evidence.read("some")] == ["native"]
-    assert [file.name for file in tmp_path.iterdir()] == ["some.evidence.json"]
+    assert [file.name for file in (tmp_path / "some").iterdir()] == ["evidence.json"]
 
 
 def test_a_record_is_written_whole_or_not_at_all(recorder, monkeypatch):
     evidence.write("some", [{"instructions": "native", "shift": 0}])
-    before = (evidence.FACTS / "some.evidence.json").read_text(encoding="utf-8")
+    before = (evidence.PAPERS / "some/evidence.json").read_text(encoding="utf-8")
 
     def full(*_, **__):
         raise OSError("disk full")
@@ -316,7 +318,7 @@ def test_a_record_is_written_whole_or_not_at_all(recorder, monkeypatch):
     monkeypatch.setattr(evidence.json, "dumps", full)
     with pytest.raises(OSError, match="disk full"):
         evidence.write("some", [{"instructions": "AVX2", "shift": 4000}])
-    assert (evidence.FACTS / "some.evidence.json").read_text(encoding="utf-8") == before
+    assert (evidence.PAPERS / "some/evidence.json").read_text(encoding="utf-8") == before
 
 
 def test_an_unknown_chapter_is_refused(recorder, capsys):

@@ -10,11 +10,11 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from attention_notes.weights import hub
 from attention_notes.__main__ import main
-from attention_notes.weights.hub import checkpoints
 from attention_notes.papers.vit import VARIANTS, vit
+from attention_notes.weights import checkpoints as listing
 from attention_notes.weights import to_timm
+from attention_notes.weights.checkpoints import checkpoints
 
 TINY = "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k"
 
@@ -106,7 +106,7 @@ def test_verify_says_what_is_off_and_its_status_is_1(capsys, monkeypatch):
 
 def test_the_list_of_weights_can_be_held_against_the_hub(capsys, monkeypatch):
     two = dict(list(checkpoints().items())[:2])
-    monkeypatch.setattr(hub, "checkpoints", lambda: two)
+    monkeypatch.setattr(listing, "checkpoints", lambda: two)
     found = {repo: ([], {"revision": "abc"}) for repo in two}
     monkeypatch.setattr("attention_notes.registry.checking.problems", lambda checkpoint: found[checkpoint.repo])
     assert main(["verify", "--weights"]) == 0

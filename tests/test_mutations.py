@@ -1,28 +1,19 @@
 """Tests of the tests: each seeded fault in the package must fail the test that is about it.
 
 A fault is planted in a copy of the package. The test is named, so that nothing else can pass for a catch; that it
-passes on the right code, in the same kind of process, is shown first.
+passes on the right code, in the same kind of process, is shown first. The faults of a paper are in
+``tests/papers/<key>/faults.py``; here are those of what no paper owns.
 """
 
 import shutil
-from dataclasses import dataclass
 from functools import cache
 
 import pytest
-from planting import ROOT, outcomes
 
+from tests.discovery import of_papers
+from tests.planting import ROOT, Fault, outcomes
 
-@dataclass(frozen=True)
-class Fault:
-    """In ``file``, ``right`` becomes ``wrong``; the test ``caught_by``, named as below ``tests/``, must notice."""
-
-    file: str
-    right: str
-    wrong: str
-    caught_by: str
-
-
-FAULTS = {
+CORE = {
     "the scores are not divided by the root of the width": Fault(
         "nn/attention.py",
         "q.shape[-1] ** -0.5 if scale is None",
@@ -46,156 +37,6 @@ FAULTS = {
         '"b n (h d) -> b h n d", h=self.heads)',
         '"b n (d h) -> b h n d", h=self.heads)',
         "nn/test_attention.py::test_heads_equal_those_of_pytorch_in_outputs_and_gradients",
-    ),
-    "the decoder sees what it is to predict": Fault(
-        "papers/transformer/model.py",
-        "device=target.device).tril()",
-        "device=target.device).tril(1)",
-        "papers/transformer/test_model.py::test_the_future_of_the_target_changes_nothing_before_it",
-    ),
-    "padding is looked at": Fault(
-        "papers/transformer/model.py",
-        "return tokens.ne(self.embedding.padding)[:, None, None]",
-        "return tokens.ne(-1)[:, None, None]",
-        "papers/transformer/test_model.py::test_padding_and_neighbours_in_the_batch_change_nothing",
-    ),
-    "pre-norm normalises the stream": Fault(
-        "papers/transformer/model.py",
-        "return x + self.dropout(sublayer(self.norm(x)))",
-        "return self.norm(x) + self.dropout(sublayer(self.norm(x)))",
-        "papers/transformer/test_model.py::test_the_encoder_equals_pytorchs_in_outputs_and_gradients",
-    ),
-    "embeddings are not scaled": Fault(
-        "papers/transformer/model.py",
-        "x = self.tokens(tokens) * math.sqrt(self.tokens.embedding_dim)",
-        "x = self.tokens(tokens)",
-        "papers/transformer/test_model.py::test_scaled_embeddings_and_logits_share_one_matrix_of_unit_scale",
-    ),
-    "the cache forgets what was written": Fault(
-        "papers/transformer/model.py",
-        "        self.written = new\n",
-        "        self.written = None\n",
-        "papers/transformer/test_model.py::test_decoding_with_a_cache_gives_the_logits_of_decoding_without",
-    ),
-    "position embeddings are not added": Fault(
-        "papers/vit/model.py",
-        "self.pooling.prepend(self.patches(images)) + self.positions",
-        "self.pooling.prepend(self.patches(images))",
-        "papers/vit/test_model.py::test_the_encoder_does_not_know_where_patches_are_but_for_their_positions",
-    ),
-    "a ViT whose output does not depend on the image": Fault(
-        "papers/vit/model.py",
-        "return self.head(self.pooling(self.tokens(images)))",
-        "return self.head(self.pooling(self.tokens(images) * 0))",
-        "papers/vit/test_model.py::test_an_untrained_model_answers_otherwise_to_another_image",
-    ),
-    "positions are interpolated without antialiasing": Fault(
-        "papers/vit/model.py",
-        'mode="bicubic", antialias=True',
-        'mode="bicubic"',
-        "papers/vit/test_model.py::test_resized_positions_equal_those_of_timm",
-    ),
-    "a patch is flattened channel last": Fault(
-        "papers/vit/model.py",
-        "(ch py px)",
-        "(py px ch)",
-        "papers/vit/test_model.py::test_patches_are_read_row_by_row_and_channel_first",
-    ),
-    "input channels of opposite sign cancel in a receptive field": Fault(
-        "papers/why_attention/model.py",
-        "gradient.square().sum(channel)",
-        "gradient.sum(channel).square()",
-        "papers/why_attention/test_model.py::test_the_field_of_an_image_is_the_norm_of_the_jacobian",
-    ),
-    "a layer's own stride widens its receptive field": Fault(
-        "papers/why_attention/model.py",
-        "        width += (kernel - 1) * dilation * step\n        step *= stride\n",
-        "        step *= stride\n        width += (kernel - 1) * dilation * step\n",
-        "papers/why_attention/test_model.py::test_what_the_formula_says_is_what_derivatives_find",
-    ),
-    "padding forgets the dilation": Fault(
-        "papers/why_attention/model.py",
-        "padding=kernel // 2 * dilation",
-        "padding=kernel // 2",
-        "papers/why_attention/test_model.py::test_a_convolution_is_a_sum_over_its_taps",
-    ),
-    "one dependence is taken for all": Fault(
-        "papers/why_attention/model.py",
-        "(dependence(stack, x) > 0).all()",
-        "(dependence(stack, x) > 0).any()",
-        "papers/why_attention/test_model.py::test_a_path_that_does_not_exist_is_not_found",
-    ),
-    "the mask is dropped where a bias is added": Fault(
-        "papers/positional_encoding/model.py",
-        "attention(q, k, v, mask=joined(self.bias(q, k), mask))",
-        "attention(q, k, v, mask=self.bias(q, k))",
-        "papers/positional_encoding/test_model.py::test_a_mask_is_obeyed_whatever_the_core",
-    ),
-    "offsets count from the key to the query": Fault(
-        "papers/positional_encoding/model.py",
-        "torch.arange(m, device=device) - torch.arange(n, device=device)[:, None]",
-        "torch.arange(n, device=device)[:, None] - torch.arange(m, device=device)",
-        "papers/positional_encoding/test_model.py::test_offsets_count_from_the_query_to_the_key",
-    ),
-    "rotary cuts its pairs in one layout and joins them in the other": Fault(
-        "papers/positional_encoding/model.py",
-        "even, odd = x[..., ::2], x[..., 1::2]",
-        "even, odd = x.chunk(2, -1)",
-        "papers/positional_encoding/test_model.py::test_rotary_equals_transformers_in_both_layouts",
-    ),
-    "conditional positions have no border": Fault(
-        "papers/positional_encoding/model.py",
-        '"circular"] = "zeros"',
-        '"circular"] = "circular"',
-        "papers/positional_encoding/test_model.py::test_one_row_is_a_convolution_along_the_sequence",
-    ),
-    "layer norm averages over the tokens": Fault(
-        "papers/layer_norm/model.py",
-        "centred = x - x.mean(-1, keepdim=True)",
-        "centred = x - x.mean(-2, keepdim=True)",
-        "papers/layer_norm/test_model.py::test_by_hand",
-    ),
-    "batch norm keeps the biased variance": Fault(
-        "papers/layer_norm/model.py",
-        "unbiased = var.detach() * len(tokens) / (len(tokens) - 1)",
-        "unbiased = var.detach()",
-        "papers/layer_norm/test_model.py::test_batch_norm_equals_pytorchs_in_training_and_in_evaluation",
-    ),
-    "PowerNorm divides by a statistic that has seen the batch": Fault(
-        "papers/layer_norm/model.py",
-        "torch.where(exact, square, self.running_square)",
-        "torch.where(exact, square, self.running_square.lerp(square, 1 - self.alpha_forward))",
-        "papers/layer_norm/test_model.py::test_what_an_output_depends_on",
-    ),
-    "PowerNorm forgets Gamma": Fault(
-        "papers/layer_norm/model.py",
-        "nu.mul_(1 - (1 - ctx.alpha) * gamma)",
-        "nu.mul_(ctx.alpha)",
-        "papers/layer_norm/test_model.py::test_power_norm_is_the_papers_algorithm_over_several_steps",
-    ),
-    "a distilled model forgets its second head": Fault(
-        "papers/deit/model.py",
-        "logits if self.training else logits.mean(dim=1)",
-        "logits if self.training else logits[:, 0]",
-        "papers/deit/test_model.py::test_evaluation_gives_the_mean_of_what_training_gives",
-    ),
-    "the temperature is not made up for": Fault(
-        "papers/deit/model.py",
-        "weight * tau**2 * divergence",
-        "weight * divergence",
-        "papers/deit/test_model.py::test_soft_distillation_is_equation_2_written_out",
-    ),
-    "the teacher judges the class head": Fault(
-        "papers/deit/model.py",
-        "own, taught = student.unbind(1)",
-        "taught, own = student.unbind(1)",
-        "papers/deit/test_model.py::test_labels_judge_the_first_output_and_the_teacher_the_second",
-    ),
-    "labels of CutMix ignore what the border cut off": Fault(
-        "papers/deit/model.py",
-        "kept = 1 - mixed[0, 0, rows, columns].numel() / mixed[0, 0].numel()",
-        "kept = share",
-        "papers/deit/test_model.py::test_targets_of_cutmix_say_what_share_of_the_pixels_is_whose",
     ),
     "windows are shifted the wrong way": Fault(
         "nn/windows.py",
@@ -221,30 +62,6 @@ FAULTS = {
         "/ max(w - 1, 1)",
         "nn/test_windows.py::test_the_continuous_bias_keeps_its_answers_in_a_larger_window",
     ),
-    "V2 normalises what a branch reads": Fault(
-        "papers/swin/model.py",
-        "self.drop_path(self.norm(branch(x)))",
-        "self.drop_path(branch(self.norm(x)))",
-        "papers/swin/test_model.py::test_an_untrained_block_of_v2_adds_nothing_and_one_of_v1_does",
-    ),
-    "every block is shifted": Fault(
-        "papers/swin/model.py",
-        "shifted=j % 2 == 1",
-        "shifted=True",
-        "papers/swin/test_model.py::test_the_second_block_of_a_stage_is_shifted_by_half_a_window_unless_there_is_only_one",
-    ),
-    "the reduction reads one token of each window": Fault(
-        "papers/pvt/model.py",
-        "nn.Conv2d(dim, dim, ratio, stride=ratio)",
-        "nn.Conv2d(dim, dim, 1, stride=ratio)",
-        "papers/pvt/test_model.py::test_the_reduction_is_the_equation_reshape_then_linear_then_norm",
-    ),
-    "windows that should overlap lie side by side": Fault(
-        "papers/pvt/model.py",
-        "kernel=2 * stride - 1, padding=stride - 1)",
-        "kernel=stride)",
-        "papers/pvt/test_model.py::test_windows_overlap_by_three_pixels_in_the_first_stage_and_by_one_later",
-    ),
     "chunks are put together in another order": Fault(
         "nn/chunking.py",
         "for chunk in x.split(size)]",
@@ -262,84 +79,6 @@ FAULTS = {
         "return self.dropout(self.contract(self.dropout(self.activation(self.expand(x)))))",
         "return torch.cat([self.contract(self.activation(self.expand(y))) for y in x.split(500)])",
         "test_contract.py::test_every_module_is_called_as_often_whatever_the_batch_and_gets_all_of_it",
-    ),
-    "maps for dense tasks come before the last norm": Fault(
-        "papers/pvt/model.py",
-        "rearrange(self.norm(self.blocks(self.embed(x)))",
-        "rearrange(self.blocks(self.embed(x))",
-        "papers/pvt/test_model.py::test_version_two_equals_timm_in_outputs_and_gradients",
-    ),
-    "the class token has the place of the first patch": Fault(
-        "papers/pvt/model.py",
-        "(self.token + self.position).expand",
-        "self.token.expand",
-        "papers/pvt/test_model.py::test_the_class_token_comes_first_with_its_own_position_and_only_it_is_read",
-    ),
-    "the pooled reduction takes the maximum": Fault(
-        "papers/pvt/model.py",
-        "nn.AdaptiveAvgPool2d(size)",
-        "nn.AdaptiveMaxPool2d(size)",
-        "papers/pvt/test_model.py::test_the_pooled_reduction_has_as_many_keys_at_every_size_and_reads_every_token",
-    ),
-    "a dot product that is not divided by the number of positions": Fault(
-        "papers/non_local/model.py",
-        "phi.mT @ (g / phi.shape[1])",
-        "phi.mT @ g",
-        "papers/non_local/test_model.py::test_showing_everything_twice_changes_nothing",
-    ),
-    "prefix sums over the wrong end": Fault(
-        "papers/non_local/model.py",
-        "sort(dim=1, descending=True)",
-        "sort(dim=1)",
-        "papers/non_local/test_model.py::test_sums_of_rectified_pairs_by_hand",
-    ),
-    "a new non-local block that speaks": Fault(
-        "papers/non_local/model.py",
-        "nn.init.zeros_(last.weight)",
-        "nn.init.ones_(last.weight)",
-        "papers/non_local/test_model.py::test_a_new_block_is_the_identity",
-    ),
-    "time is subsampled as well": Fault(
-        "papers/non_local/model.py",
-        "(1, subsample, subsample) if dims == 3 else (subsample,) * dims",
-        "(subsample,) * dims",
-        "papers/non_local/test_model.py::test_a_clip_of_one_frame_held_still_is_read_as_the_image",
-    ),
-    "pooling after the embedding": Fault(
-        "papers/non_local/model.py",
-        "return embed(pool(x))",
-        "return pool(embed(x))",
-        "papers/non_local/test_model.py::test_pooling_and_embedding_change_places_only_where_a_pixel_wins_in_all_channels",
-    ),
-    "the queries are not whitened": Fault(
-        "papers/dnl/model.py",
-        "return _attend(whitened(self.query(x)), whitened(self.key(x)), v, self.scale)",
-        "return _attend(self.query(x), whitened(self.key(x)), v, self.scale)",
-        "papers/dnl/test_model.py::test_outputs_and_gradients_equal_loops_over_positions",
-    ),
-    "whitening takes the mean over features": Fault(
-        "papers/dnl/model.py",
-        "return x - x.mean(dim=-2, keepdim=True)",
-        "return x - x.mean(dim=-1, keepdim=True)",
-        "papers/dnl/test_model.py::test_two_positions_by_hand",
-    ),
-    "gamma scales both halves": Fault(
-        "papers/dnl/model.py",
-        "return self.gamma * self.pairwise(x, v) + self.unary(x, v)",
-        "return self.gamma * (self.pairwise(x, v) + self.unary(x, v))",
-        "papers/dnl/test_model.py::test_a_new_block_starts_without_its_pairwise_half_but_not_without_its_unary_half",
-    ),
-    "the block forgets what it got": Fault(
-        "papers/dnl/model.py",
-        "return x + y.mT.unflatten(2, x.shape[2:])",
-        "return y.mT.unflatten(2, x.shape[2:])",
-        "papers/dnl/test_model.py::test_outputs_and_gradients_equal_loops_over_positions",
-    ),
-    "the maximum is an average": Fault(
-        "papers/cbam/model.py",
-        "return x.amax(over, keepdim=True)",
-        "return x.mean(over, keepdim=True)",
-        "papers/cbam/test_model.py::test_the_maximum_of_one_bright_place_reaches_the_gate_and_its_average_hardly_does",
     ),
     "the checksum of a file is not compared": Fault(
         "weights/hub.py",
@@ -365,13 +104,10 @@ FAULTS = {
         "top, left = 0, 0",
         "images/test_images.py::test_the_middle_is_cut_and_all_of_it_is_squashed",
     ),
-    "a map is added to itself": Fault(
-        "papers/cbam/model.py",
-        "return spatial(x) * x",
-        "return spatial(x) * x + x",
-        "papers/cbam/test_model.py::test_a_map_is_multiplied_by_its_gate_not_added_to_itself",
-    ),
 }
+
+
+FAULTS = CORE | {f"{key}: {name}": fault for key, name, fault in of_papers("faults", "FAULTS")}
 
 
 @cache
@@ -396,6 +132,6 @@ def test_a_seeded_fault_is_caught_by_the_test_that_is_about_it(fault, tmp_path):
 
 def test_a_test_that_cannot_be_collected_does_not_pass_for_a_catch(tmp_path):
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    (tmp_path / "src/attention_notes/layers/drop_path.py").write_text("import nothing\n", encoding="utf-8")
+    (tmp_path / "src/attention_notes/nn/drop_path.py").write_text("import nothing\n", encoding="utf-8")
     found = outcomes(["nn/test_drop_path.py::test_evaluation_drops_nothing"], tmp_path / "src")
     assert {*found.values()} == {"error"}

@@ -1,10 +1,14 @@
-"""One paper = one key = chapter, module, test, line in the table of contents, entry in the bibliography, facts."""
+"""One paper = one key = one folder, tests, a chapter, a line of the contents, an entry of the bibliography.
+
+And who may import whom.
+"""
 
 import ast
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -13,8 +17,10 @@ import pytest
 import yaml
 from pybtex.database import parse_file
 
-from attention_notes import registry as zoo
+from attention_notes import registry
 from attention_notes.claims import audit, calls, claims, keys, load_facts, papers
+from attention_notes.papers import families
+from attention_notes.papers import keys as with_module
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "attention_notes"
@@ -22,7 +28,7 @@ sys.path.insert(0, str(ROOT / "book/_ext"))
 
 from executed.closure import code_cells, modules  # noqa: E402
 
-KEYS = sorted(f.stem for f in (PACKAGE / "papers").glob("*.py") if f.stem != "__init__")
+KEYS = papers()
 
 
 def chapter(key: str) -> str:
@@ -33,18 +39,22 @@ def cells(key: str) -> list[str]:
     return code_cells(chapter(key))
 
 
-@pytest.mark.parametrize("key", sorted({*KEYS, *papers()}))
+@pytest.mark.parametrize("key", sorted({*KEYS, *with_module()}))
 def test_a_key_is_found_in_every_room(key):
     toc = (ROOT / "_toc.yml").read_text(encoding="utf-8")
     rooms = {
-        f"src/attention_notes/papers/{key}.py": (PACKAGE / f"papers/{key}.py").exists(),
-        f"src/attention_notes/facts/{key}.yml": key in papers(),
-        f"tests/papers/test_{key}.py": (ROOT / f"tests/papers/test_{key}.py").exists(),
-        f"book/{key}.md": (ROOT / f"book/{key}.md").exists(),
-        f"book/{key}.ipynb (run make book)": (ROOT / f"book/{key}.ipynb").exists(),
-        f"a line book/{key} in _toc.yml": re.search(rf"file: book/{key}\b", toc) is not None,
+        f"src/attention_notes/papers/{key}/model.py": key in with_module(),
+        f"src/attention_notes/papers/{key}/facts.yml": key in keys(),
+        f"tests/papers/{key}/test_model.py": (ROOT / f"tests/papers/{key}/test_model.py").exists(),
+        f"tests/papers/{key}/cases.py": (ROOT / f"tests/papers/{key}/cases.py").exists(),
         f"an entry {key} in book/references.bib": key in bibliography(),
     }
+    if key in KEYS:
+        rooms |= {
+            f"book/{key}.md": (ROOT / f"book/{key}.md").exists(),
+            f"book/{key}.ipynb (run make book)": (ROOT / f"book/{key}.ipynb").exists(),
+            f"a line book/{key} in _toc.yml": re.search(rf"file: book/{key}\b", toc) is not None,
+        }
     assert not [room for room, there in rooms.items() if not there], "missing"
 
 
@@ -103,16 +113,18 @@ def test_facts_tell_the_paper(key):
     assert {"title", "authors", "year"} <= paper.keys()
     assert "arxiv" in paper or "url" in paper
     parents = paper.get("builds_on", {})
-    assert [parent for parent in parents if parent not in KEYS] == []
+    assert [parent for parent in parents if parent not in with_module()] == []
     assert [change for change in parents.values() if not change or change.endswith(".")] == [], "what it changed"
 
 
-def test_every_variant_is_in_the_zoo_and_has_its_line_in_the_facts():
-    with_variants = {key for key in KEYS if hasattr(import_module(f"attention_notes.papers.{key}"), "VARIANTS")}
-    assert {kind for kind in zoo.FAMILIES if kind in KEYS} == with_variants
+def test_every_variant_is_in_the_registry_and_has_its_line_in_the_facts():
+    with_variants = {
+        key for key in with_module() if hasattr(import_module(f"attention_notes.papers.{key}"), "VARIANTS")
+    }
+    assert families().keys() == with_variants
     made, recorded = {key: set() for key in keys()}, {key: {*load_facts(key)["variants"]} for key in keys()}
-    for model in zoo.MODELS.values():
-        made[model.family.key].add(model.variant)
+    for model in registry.MODELS.values():
+        made[model.key].add(model.variant)
     assert made == recorded
 
 
@@ -123,36 +135,76 @@ def imported(file: Path) -> set[str]:
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found |= {node.value} if re.fullmatch(r"attention_notes(\.\w+)+", node.value) else set()
     return {name.removeprefix("attention_notes.") for name in found if name.startswith("attention_notes.")}
 
 
+# A room imports from the rooms above it, and from itself.
+ROOMS = ("nn", "inspect", "images", "weights", "papers", "claims", "registry", "chapters", "")
+FOR_CHAPTERS = ("figures", "data")  # modules of a paper's folder that belong to its chapter
+
+
+def imports() -> Iterator[tuple[str, str]]:
+    """Every import of a module of the package by another, by dotted names, also those of names in strings."""
+    for file in PACKAGE.rglob("*.py"):
+        yield from ((dotted(file), other) for other in imported(file))
+
+
+def dotted(file: Path) -> str:
+    """``nn.mlp`` for the file of a module; a package has the name of its folder, and the outermost none."""
+    return ".".join(file.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").rstrip(".")
+
+
+def room_of(name: str) -> str:
+    parts = name.split(".")
+    if parts[0] == "papers" and len(parts) > 2 and parts[2] in FOR_CHAPTERS:
+        return "chapters"
+    return parts[0] if parts[0] in ROOMS else ""  # what lies in the package's own folder is a room: the command line
+
+
 def test_imports_go_one_way():
-    """papers -> layers, and papers -> those papers only that they build on; ``pretrained`` is a handle, and no more."""
-    for file in (PACKAGE / "layers").glob("*.py"):
-        assert all(name.startswith("layers") for name in imported(file)), file.name
-    for key in KEYS:
-        parents = load_facts(key)["paper"].get("builds_on", {})
-        for name in imported(PACKAGE / f"papers/{key}.py"):
-            room, *rest = name.split(".")
-            assert room in ("layers", "pretrained") or (room == "papers" and (not rest or rest[0] in parents)), (
-                f"{key} imports {name}"
-            )
+    wrong = [f"{a} imports {b}" for a, b in imports() if ROOMS.index(room_of(a)) < ROOMS.index(room_of(b))]
+    assert wrong == []
 
 
-def code_lines(file: Path) -> int:
-    """Lines of code: neither blank, nor comment, nor docstring."""
-    text = file.read_text(encoding="utf-8")
-    documented: set[int] = set()
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
-            documented |= {*range(node.body[0].lineno, node.body[0].end_lineno + 1)}
-    lines = enumerate(text.splitlines(), start=1)
-    return sum(bool(line.strip()) and not line.strip().startswith("#") and i not in documented for i, line in lines)
+def test_the_core_names_no_paper():
+    core = [(a, b) for a, b in imports() if room_of(a) in ("nn", "inspect", "images", "weights", "claims", "registry")]
+    assert [
+        f"{a} imports {b}"
+        for a, b in core
+        if b.split(".")[0] == "papers" and b.split(".")[1:2] != [] and b.split(".")[1] in with_module()
+    ] == []
 
 
-def test_modules_can_be_read_in_one_sitting():
-    assert {f.name: n for f in PACKAGE.rglob("*.py") if (n := code_lines(f)) > 200} == {}
-    assert [k for k in KEYS if "Departures" not in (PACKAGE / f"papers/{k}.py").read_text(encoding="utf-8")] == []
+def ancestors(key: str) -> set[str]:
+    parents = load_facts(key)["paper"].get("builds_on", {})
+    return {*parents}.union(*map(ancestors, parents))
+
+
+def test_a_paper_imports_those_only_that_it_builds_on():
+    for a, b in imports():
+        key, other = (name.split(".")[1] if name.startswith("papers.") else "" for name in (a, b))
+        if key and other in with_module() and room_of(a) == "papers":
+            assert other in {key} | ancestors(key), f"{a} imports {b}"
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    """Not even inside of functions."""
+    files = {dotted(file) for file in PACKAGE.rglob("*.py")}
+    step = {a: {b if b in files else b.rpartition(".")[0] for x, b in imports() if x == a} & files for a in files}
+    for start in files:
+        waiting, seen = [*step[start] - {start}], set()
+        while waiting:
+            name = waiting.pop()
+            assert name != start, f"{start} imports itself by way of {', '.join(sorted(seen))}"
+            if name not in seen:
+                seen.add(name)
+                waiting += step[name]
+
+
+def test_every_module_says_what_departs_from_its_paper():
+    assert [k for k in KEYS if "Departures" not in (PACKAGE / f"papers/{k}/model.py").read_text("utf-8")] == []
 
 
 def test_every_chapter_uses_the_module_it_explains():

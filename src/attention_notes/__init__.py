@@ -1,6 +1,14 @@
 """Attention, Executed: small, exact implementations of attention papers, and the means to check what is said of them.
 
-Import what you need from where it lives: ``attention_notes.papers.<key>`` holds one paper,
-``attention_notes.nn`` what several papers share, and ``claims``, ``probe``, ``plots``, ``data`` and ``train``
-serve the chapters of the book.
+Import what you need from where it lives: ``from attention_notes.papers.vit import vit``. A room imports only from
+those above it:
+
+    nn              parts that know no paper
+    inspect         attention weights, where they lie on an image, counts of parameters, operations, activations
+    images          a photograph on its way into a model, and the names of the classes that come out
+    weights         other people's weights in our models, and ours in theirs
+    papers/<key>    one paper: its model, its facts, and how the other rooms meet it
+    claims          statements, their verdicts, and the records of trainings
+    registry        every model by its name, and whether it is what was recorded
+    chapters        what only chapters use: data, trainings, figures, widgets, tables
 """

@@ -36,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("model", nargs="*", help="names from the list; all when none is given")
     one.add_argument("--weights", action="store_true", help="compare the list of weights with the hub (network)")
     one.add_argument(
-        "--pin", type=Path, metavar="LIST", help="as --weights, and write what is not pinned into the list"
+        "--pin", type=Path, metavar="PAPERS", help="as --weights, and write what is not pinned into the lists there"
     )
     one.set_defaults(run=_verify)
 
@@ -60,8 +60,8 @@ def _takes_a_picture(command: argparse.ArgumentParser) -> None:
 
 
 def _list(options: argparse.Namespace) -> None:
-    from attention_notes.weights.hub import checkpoints
     from attention_notes.registry import MODELS
+    from attention_notes.weights.checkpoints import checkpoints
 
     weights: dict[str, list[str]] = {name: [] for name in MODELS}
     for checkpoint in checkpoints().values():
@@ -83,9 +83,9 @@ def _list(options: argparse.Namespace) -> None:
 def _show(options: argparse.Namespace) -> None:
     import torch
 
-    from attention_notes.weights.hub import checkpoints
-    from attention_notes.weights import layouts
     from attention_notes.registry import measure, model
+    from attention_notes.weights import layouts
+    from attention_notes.weights.checkpoints import checkpoints
 
     one = model(options.model)
     counts = measure(one.name)
@@ -119,10 +119,11 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _verify_weights(*, pin: Path | None) -> int:
-    from attention_notes.weights.hub import HubError, checkpoints
-    from attention_notes.registry.checking import pinned, problems
+    from attention_notes.registry.checking import pin_lists, problems
+    from attention_notes.weights.checkpoints import checkpoints
+    from attention_notes.weights.hub import HubError
 
-    off, listed = 0, "" if pin is None else pin.read_text(encoding="utf-8")
+    off, found_of = 0, dict[str, dict[str, dict[str, str]]]()
     for checkpoint in checkpoints().values():
         try:
             wrong, found = problems(checkpoint)
@@ -131,11 +132,10 @@ def _verify_weights(*, pin: Path | None) -> int:
         off += bool(wrong)
         new = "" if checkpoint.revision or wrong else "not pinned: " + ", ".join(found.values())
         print("✗" if wrong else "✓", checkpoint.repo, *wrong, new)
-        listed = pinned(listed, checkpoint.repo, found) if new else listed
+        if new:
+            found_of.setdefault(checkpoint.key, {})[checkpoint.repo] = found
     if pin is not None:
-        part = pin.with_suffix(".part")
-        part.write_text(listed, encoding="utf-8")
-        part.replace(pin)
+        pin_lists(pin, found_of)
     print(f"{len(checkpoints())} published weights, {off} off")
     return int(off > 0)
 

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from built import BASE, ROOT, jupyter_book
 from filelock import FileLock
 from playwright.sync_api import Browser, Page
-from visiting import CHROMIUM, NO_BROWSER, browsing, quiet, serving
+
+from tests.book.built import BASE, ROOT, jupyter_book
+from tests.book.visiting import CHROMIUM, NO_BROWSER, browsing, quiet, serving
 
 
 @pytest.fixture(scope="session")

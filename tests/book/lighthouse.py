@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
-from built import BASE, PAGES, ROOT
-from visiting import CHROMIUM, serving
+from tests.book.built import BASE, PAGES, ROOT
+from tests.book.visiting import CHROMIUM, serving
 
 SITE = ROOT / "_build/html"
 TIMES = 5

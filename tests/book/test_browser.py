@@ -1,8 +1,9 @@
 """The site in a real browser whose network is cut off: complete, quiet, within the width of the screen, open to all."""
 
 import pytest
-from built import KEYS, PAGES
-from visiting import awake, barriers, quiet, visit
+
+from tests.book.built import KEYS, PAGES
+from tests.book.visiting import awake, barriers, quiet, visit
 
 
 @pytest.mark.parametrize("name", PAGES)

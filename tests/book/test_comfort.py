@@ -6,13 +6,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from built import KEYS, NOTEBOOKS, PAGES, ROOT, jupyter_book
 from docutils import nodes
 from docutils.frontend import get_default_settings
 from docutils.parsers.rst import Parser
 from docutils.utils import new_document
 from executed import addresses, reading, record, search, slides, sources
-from visiting import visit
+
+from tests.book.built import KEYS, NOTEBOOKS, PAGES, ROOT, jupyter_book
+from tests.book.visiting import visit
 
 
 def page(*children: nodes.Node) -> nodes.document:

@@ -6,18 +6,18 @@ import re
 from collections.abc import Iterator
 from importlib import resources
 
-import built  # noqa: F401 - puts the book's extension on the path
 import pytest
 import torch
 from executed.live import drop_carried
 from playwright.sync_api import Page, expect
-from visiting import awake, quiet, serving, visit
 
+import tests.book.built  # noqa: F401 - puts the book's extension on the path
 from attention_notes.chapters import data
 from attention_notes.chapters.widgets import parts
 from attention_notes.chapters.widgets.draw import drawing_pad, export
-from attention_notes.papers.vit import MeanPooling, vit
 from attention_notes.inspect import record_attention
+from attention_notes.papers.vit import MeanPooling, vit
+from tests.book.visiting import awake, quiet, serving, visit
 
 LIVE = resources.files("attention_notes.chapters.widgets")
 

@@ -2,7 +2,6 @@
 
 import re
 
-import built  # noqa: F401  (finds the extension)
 import pytest
 from docutils import nodes
 from docutils.core import publish_doctree
@@ -14,6 +13,8 @@ from executed.seo import LONGEST, description, shortened, sitemap
 from executed.styles import bundle, names_in
 from PIL import Image
 from sphinx.errors import ExtensionError
+
+import tests.book.built  # noqa: F401  (finds the extension)
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from built import BASE, KEYS
 
 from attention_notes.claims import claims
+from tests.book.built import BASE, KEYS
 
 # Attributes that hold an address, and those that hold ids of the same page.
 ADDRESSES = ("href", "src", "data-address", "poster")

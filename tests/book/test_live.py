@@ -9,21 +9,21 @@ from pathlib import Path
 import nbformat
 import pytest
 import torch
-from built import ROOT
 from executed.live import drop_carried, is_live
 from executed.twin import make_twin
 from playwright.sync_api import Page
-from visiting import awake, barriers, quiet, serving, visit
 
 from attention_notes.chapters.widgets import Live, parts, source
 from attention_notes.chapters.widgets.inspector import Look, over_text
 from attention_notes.chapters.widgets.inspector_image import over_image
 from attention_notes.chapters.widgets.softmax import WIDTHS, derivative_norm, products, softmax_and_scale
+from attention_notes.inspect.attention_maps import Seen, see
 from attention_notes.papers.deit import deit
 from attention_notes.papers.pvt import pvt
 from attention_notes.papers.swin import swin
 from attention_notes.papers.vit import vit
-from attention_notes.inspect.attention_maps import Seen, see
+from tests.book.built import ROOT
+from tests.book.visiting import awake, barriers, quiet, serving, visit
 
 PAGE = """<!doctype html><html lang="en" data-theme="{theme}"><head><meta charset="utf-8"><title>Live</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">{head}

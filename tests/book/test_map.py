@@ -1,10 +1,10 @@
 """The map of the papers: columns by lineage, steps as the modules import them, no circles."""
 
 import pytest
-from built import ROOT
 from executed.lineage import Step, columns, draw, imported, steps_of
 
 from attention_notes.claims import papers
+from tests.book.built import ROOT
 
 
 def step(child: str, parent: str) -> Step:
@@ -27,9 +27,7 @@ def test_a_circle_is_refused():
 
 
 def test_imports_are_read_from_the_modules():
-    source = (
-        "import torch\nfrom attention_notes.papers.vit import Block, vit\nfrom attention_notes.nn.mlp import MLP\n"
-    )
+    source = "import torch\nfrom attention_notes.papers.vit import Block, vit\nfrom attention_notes.nn.mlp import MLP\n"
     assert imported(source) == {"vit": ("Block", "vit")}
 
 

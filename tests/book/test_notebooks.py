@@ -11,10 +11,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from built import CHAPTERS, KEYS, NOTEBOOKS, ROOT, code_cells
 from executed.closure import files_behind
 
 from attention_notes.claims import MARKS, calls
+from tests.book.built import CHAPTERS, KEYS, NOTEBOOKS, ROOT, code_cells
 
 APPROXIMATE = str(ROOT / "book/_ext/approximate.cfg")
 PASSED_OVER = {"nbval-ignore-output", "nbval-skip"}

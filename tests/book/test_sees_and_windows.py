@@ -7,12 +7,12 @@ from functools import cache
 import pytest
 import torch
 from playwright.sync_api import Browser, Page, expect
-from visiting import awake, barriers, quiet, serving, visit
 
 from attention_notes.chapters import data
-from attention_notes.nn.windows import Windows
 from attention_notes.chapters.widgets.sees import measure, stacks, who_sees_whom
 from attention_notes.chapters.widgets.windows import allowed_pairs, by_colour, shifted_windows, tables_of
+from attention_notes.nn.windows import Windows
+from tests.book.visiting import awake, barriers, quiet, serving, visit
 
 SIZES = {"side": 6, "window": 3, "blocks": 3}
 SIDE = 14

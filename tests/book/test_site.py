@@ -7,9 +7,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from built import KEYS, NOTEBOOKS, PAGES, ROOT
 
 from attention_notes.claims import claims, keys
+from tests.book.built import KEYS, NOTEBOOKS, PAGES, ROOT
 
 # What a browser fetches by itself, as opposed to what a reader may follow.
 FETCHES = {

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Page
-from visiting import visit
+
+from tests.book.visiting import visit
 
 
 @pytest.fixture

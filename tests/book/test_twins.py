@@ -8,7 +8,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from built import ROOT
+
+from tests.book.built import ROOT
 
 sys.path.insert(0, str(ROOT / "book"))
 

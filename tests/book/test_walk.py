@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from built import NOTEBOOKS
 from playwright.sync_api import Browser, Page
-from visiting import visit, whole
+
+from tests.book.built import NOTEBOOKS
+from tests.book.visiting import visit, whole
 
 CELLS = """[...document.querySelectorAll(".walk tbody tr")].map(row => [...row.cells].map(cell => {
   const {left, right, top, bottom, height} = cell.getBoundingClientRect();

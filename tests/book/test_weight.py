@@ -7,8 +7,9 @@ from html import unescape
 from pathlib import Path
 
 import pytest
-from built import BASE, KEYS, PAGES
 from PIL import Image
+
+from tests.book.built import BASE, KEYS, PAGES
 
 LIMIT = 250 * 1024  # bytes of script and style over the wire, before a reader touches an interactive figure
 SHIFT = 0.02  # how far things may jump while a page is loaded, as browsers reckon it

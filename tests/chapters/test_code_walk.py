@@ -9,14 +9,14 @@ import torch
 from IPython.core.interactiveshell import InteractiveShell
 from torch import Tensor, nn
 
+from attention_notes.chapters.code_walk import Row, Walk, walk
+from attention_notes.chapters.code_walk.axes import fit
 from attention_notes.nn.attention import MultiHeadAttention, attention, attention_weights
 from attention_notes.nn.mlp import MLP
 from attention_notes.nn.windows import four_neighbours
 from attention_notes.papers.deit import deit
 from attention_notes.papers.transformer import Encoder, EncoderLayer, PostNorm
 from attention_notes.papers.vit import Block, SelfAttention
-from attention_notes.chapters.code_walk import Row, Walk, walk
-from attention_notes.chapters.code_walk.axes import fit
 
 
 def row(found: Walk, code: str) -> Row:

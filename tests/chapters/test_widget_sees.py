@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from attention_notes.nn.windows import Windows
 from attention_notes.chapters.widgets import unpack
 from attention_notes.chapters.widgets.sees import measure, pack_bits, pull, stacks, who_sees_whom
 from attention_notes.chapters.widgets.windows import allowed_pairs, by_colour, shifted_windows, tables_of
+from attention_notes.nn.windows import Windows
 
 SIDE, WINDOW, BLOCKS = 14, 7, 6
 GLOBAL = ("ViT", "PVT", "Non-local")

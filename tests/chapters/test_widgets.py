@@ -7,17 +7,17 @@ import numpy
 import pytest
 import torch
 
+from attention_notes.chapters.plots import lines
 from attention_notes.chapters.widgets import LARGEST, Live, kinds, pack, parts, picture, source, unpack
 from attention_notes.chapters.widgets.inspector import Look, of_transformer, over_text
 from attention_notes.chapters.widgets.inspector_image import over_image
 from attention_notes.chapters.widgets.softmax import WIDTHS, derivative_norm, products, softmax_and_scale
+from attention_notes.inspect import record_attention
+from attention_notes.inspect.attention_maps import see
 from attention_notes.papers.pvt import pvt
 from attention_notes.papers.swin import swin
 from attention_notes.papers.transformer import transformer
 from attention_notes.papers.vit import vit
-from attention_notes.chapters.plots import lines
-from attention_notes.inspect import record_attention
-from attention_notes.inspect.attention_maps import see
 
 
 class Tags(HTMLParser):

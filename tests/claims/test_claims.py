@@ -1,8 +1,6 @@
 """A check prints what it measured, says where that contradicts the record, and refuses what is no measurement."""
 
-import json
 import math
-from importlib import resources
 
 import numpy as np
 import pytest
@@ -216,7 +214,7 @@ def test_numbers_are_printed_to_three_digits_and_integers_in_full():
         (("some-sum", True), {}, "bool True is no measurement"),
         (("some-sum", found("gain", 1)), {}, r"found\(\) has no bound"),
         (("some-sum", true("it", True)), {"instead": [True]}, "bool True is no measurement"),
-        (("some-sum",), {"ours": 3}, r"ours=3 was given, but its entry in facts/some.yml has no value"),
+        (("some-sum",), {"ours": 3}, r"ours=3 was given, but papers/some/facts.yml has no value"),
         (("some-story", true("it", True)), {}, "some-story is recorded as cited"),
         (("some-gain", true("it", True)), {}, "some-gain is trained: each measurement is a number"),
         (("some-gain", above("a", 1, 0), above("a", 2, 0)), {}, "a name of its own"),
@@ -300,21 +298,10 @@ def test_a_record_must_bear_its_verdict(recorded, verdict, bounds, message):
 
 
 def test_every_record_that_ships_can_be_read():
-    folder = resources.files("attention_notes") / "facts"
-    for file in folder.iterdir():
-        if file.name.endswith(".evidence.json"):
-            for run in json.loads(file.read_text(encoding="utf-8"))["runs"]:
-                assert {
-                    "instructions",
-                    "shift",
-                    "code",
-                    "seconds",
-                    "processor",
-                    "torch",
-                    "python",
-                    "commit",
-                    "date",
-                } <= {*run}
+    wanted = {"instructions", "shift", "code", "seconds", "processor", "torch", "python", "commit", "date"}
+    records = [run for folder in facts.keys() for run in claims.load_record(folder)]
+    assert records
+    assert [run for run in records if not wanted <= {*run}] == []
 
 
 @pytest.mark.parametrize(
@@ -403,7 +390,7 @@ def test_the_audit_names_unknown_double_missing_and_mistaken_claims():
     run = ["some-sum", "some-sum", "some-else", "some-diagonal", "some-story", "some-gain", "some-order"]
     assert audit("some", run, ["some-cosine"]) == [
         "some.md has 'some-sum' 2 times; a claim is answered in one place",
-        "some.md has 'some-else', which facts/some.yml does not know",
+        "some.md has 'some-else', which papers/some/facts.yml does not know",
         "some.md runs 'some-story', facts say otherwise",
         "some.md cites 'some-cosine', facts say otherwise",
         "some.md does not answer 'some-size'",

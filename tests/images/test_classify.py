@@ -11,14 +11,14 @@ from torch import nn
 
 from attention_notes.chapters.data import photograph
 from attention_notes.images import Preprocessing
+from attention_notes.images.classify import Prediction, input_size, predict
 from attention_notes.images.imagenet_names import names, synsets
 from attention_notes.nn.sizes import Size
-from attention_notes.papers.resnet import resnet
 from attention_notes.papers.deit import deit
 from attention_notes.papers.pvt import pvt
+from attention_notes.papers.resnet import resnet
 from attention_notes.papers.swin import swin
 from attention_notes.papers.vit import vit
-from attention_notes.images.classify import Prediction, input_size, predict
 
 INPUT = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), crop=0.9)
 TINY = {"dim": 10, "depth": 1, "heads": 2, "hidden": 14, "patch": (7, 11), "image_size": (28, 33)}

@@ -9,16 +9,20 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 import torch.nn.functional as F
-from test_contract import BATCH, MODELS, PYRAMID, TINY, every_model, images, non_local, randomised, run, tiles
 from torch import Tensor, nn
 
 from attention_notes import inspect as probe
+from attention_notes.chapters.plots.attention import attention_over, looking
+from attention_notes.inspect.attention_maps import Gaze, Grid, Layer, Seen, see
 from attention_notes.papers.dnl import DNL
 from attention_notes.papers.non_local import NonLocal
 from attention_notes.papers.swin import WindowAttention, swin
 from attention_notes.papers.vit import vit
-from attention_notes.chapters.plots.attention import attention_over, looking
-from attention_notes.inspect.attention_maps import Gaze, Grid, Layer, Seen, see
+from tests.contract import BATCH, images, randomised, run, tiles
+from tests.papers.non_local.cases import non_local
+from tests.papers.pvt.cases import PYRAMID
+from tests.papers.vit.cases import TINY
+from tests.test_contract import MODELS, every_model
 
 # Families whose layers have places, and those of other tokens; what is in neither has no softmax.
 SEQUENCES = ("why_attention", "transformer", "positional_encoding", "non_local clips")

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from attention_notes.nn.attention import MultiHeadAttention, attention_weights
 from attention_notes.inspect import attention_span, count_macs, count_parameters, record_attention
+from attention_notes.nn.attention import MultiHeadAttention, attention_weights
 
 
 class Two(nn.Module):

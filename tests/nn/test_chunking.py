@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
+from attention_notes.inspect import record_attention
 from attention_notes.nn.chunking import chunked
 from attention_notes.papers.deit import deit
 from attention_notes.papers.pvt import pvt
 from attention_notes.papers.swin import swin
 from attention_notes.papers.vit import vit
-from attention_notes.inspect import record_attention
 
 STAGES = {"dim": 6, "heads": (1, 2), "window": 5, "image_size": (64, 96), "num_classes": 3}
 PYRAMID = {"dims": (4, 6, 8, 10), "depths": (2, 1, 2, 1), "heads": (1, 2, 2, 2), "num_classes": 3}

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from attention_notes import registry as zoo
-from attention_notes.inspect import count_activations
-from attention_notes.registry import references
 from attention_notes.chapters.model_table import COLUMNS, Table
+from attention_notes.inspect import count_activations
+from attention_notes.registry import parity
 
 # Activations in millions from the model cards of timm, which count attention as it is fused ...
 FUSED = {"vit:Ti/16": 4.1, "vit:B/16": 16.5, "resnet:resnet50": 11.1}
@@ -95,7 +95,7 @@ def test_an_unknown_name_lists_near_ones():
         zoo.model("vit:B16")
     with pytest.raises(ValueError, match=r"did you mean swin:swin_t"):
         zoo.model("swin_t")
-    with pytest.raises(ValueError, match=r"unknown model '\?'; the families are transformer, vit"):
+    with pytest.raises(ValueError, match=r"unknown model '\?'; the families are cbam, deit"):
         zoo.model("?")
 
 
@@ -169,8 +169,8 @@ def test_a_weight_that_is_off_is_marked(monkeypatch, damage):
             model.get_parameter(damage).flatten(1 if "positions" in damage else 0)[0].mul_(1.1)
         return theirs
 
-    to_layout = references.to_layout
-    monkeypatch.setattr(references, "to_layout", spoilt)
+    to_layout = parity.to_layout
+    monkeypatch.setattr(parity, "to_layout", spoilt)
     row = zoo.examine("vit:Ti/16")
     assert row.wrong == ("logits",)
 
@@ -181,7 +181,7 @@ def test_logits_that_are_not_numbers_are_off(monkeypatch):
 
 
 def test_a_reference_that_is_not_installed_is_said_to_be_so(monkeypatch):
-    monkeypatch.setattr(references.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(parity.importlib.util, "find_spec", lambda name: None)
     row = zoo.examine("vit:Ti/16")
     assert row.parity == "timm is not installed"
     assert row.ok
@@ -189,7 +189,7 @@ def test_a_reference_that_is_not_installed_is_said_to_be_so(monkeypatch):
 
 def test_weights_are_random_and_no_two_matrices_are_alike():
     model = zoo.model("vit:Ti/16").build(depth=2)
-    references.fill(model)
+    parity.fill(model)
     first, second = model.blocks
     assert not torch.equal(first.mlp.expand.weight, second.mlp.expand.weight)
     assert all(parameter.std() > 0.01 for parameter in model.parameters())
@@ -206,5 +206,6 @@ def test_the_table_has_a_line_for_each_model_and_sorts_by_numbers():
     assert html.count("<tr") == 3
     assert html.count('scope="col"') == len(COLUMNS)
     assert (
-        '<tr data-chapter="cbam"><th scope="row">resnet:resnet18</th><td data-value="11689512">11,689,512</td>' in html
+        '<tr data-chapter="resnet"><th scope="row">resnet:resnet18</th><td data-value="11689512">11,689,512</td>'
+        in html
     )

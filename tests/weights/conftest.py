@@ -4,7 +4,8 @@ import huggingface_hub.constants
 import huggingface_hub.file_download
 import huggingface_hub.utils
 import pytest
-from loopback import Hub
+
+from tests.weights.loopback import Hub
 
 
 @pytest.fixture

@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from cases import CLASSES, FLAT, PYRAMID, WINDOWS, logits, randomised, timms_pvt, timms_swin
 
 from attention_notes.claims import close
 from attention_notes.papers.pvt import pvt
 from attention_notes.papers.swin import swin
 from attention_notes.papers.vit import vit
 from attention_notes.weights import load_weights, to_layout
+from tests.papers.pvt.foreign import PYRAMID, timms_pvt
+from tests.papers.swin.foreign import WINDOWS, timms_swin
+from tests.papers.vit.foreign import FLAT
+from tests.weights.parity import CLASSES, logits, randomised
 
 DERIVED = ("relative_position_index", "relative_coords_table", "attn_mask")
 

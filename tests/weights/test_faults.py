@@ -5,10 +5,12 @@ from itertools import pairwise
 
 import pytest
 import torch
-from cases import MODELS, WINDOWS, randomised
 
 from attention_notes.papers.swin import swin
 from attention_notes.weights import layouts, load_weights, to_layout
+from tests.papers.swin.foreign import WINDOWS
+from tests.weights.cases import MODELS
+from tests.weights.parity import randomised
 
 EVERY = [(family, name) for family, build in MODELS.items() for name in layouts(build())]
 every_layout = pytest.mark.parametrize(("family", "name"), EVERY)

@@ -4,31 +4,29 @@ import dataclasses
 import io
 import pickle
 import zipfile
-from importlib import import_module
-from importlib.resources import files
 from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
 import torch
 import yaml
-from loopback import COMMIT, Hub
 from safetensors.torch import save, save_file
 from torch import nn
 
-from attention_notes.weights import hub as hubs
-from attention_notes.weights.hub import HubError, checkpoints, fetch, find
-from attention_notes.papers.deit import deit
+from attention_notes.papers import families
 from attention_notes.papers.pvt import pvt
 from attention_notes.papers.swin import swin
 from attention_notes.papers.vit import vit
+from attention_notes.registry.checking import pin_lists, problems
 from attention_notes.weights import to_layout, to_timm
-from attention_notes.registry.checking import pinned, problems
+from attention_notes.weights.checkpoints import checkpoints, find, lists
 from attention_notes.weights.files import read_weights
+from attention_notes.weights.hub import HubError, fetch
+from tests.weights.loopback import COMMIT, Hub
 
 TINY = "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k"
-FACTORIES = {"vit": vit, "deit": deit, "swin": swin, "pvt": pvt}
-TABLES = {key: import_module(f"attention_notes.papers.{key}").VARIANTS for key in FACTORIES}
+FACTORIES = {key: families()[key].factory for key in lists()}
+TABLES = {key: families()[key].variants for key in lists()}
 # Shallow or narrow models in the published shape, so that tests do not wait for initial values: ours, and timm's.
 NARROW = (
     {"dim": 24, "depths": (1, 2, 1, 1), "heads": (1, 2, 3, 4)},
@@ -83,8 +81,7 @@ def test_the_list_names_variants_that_exist_and_every_repository_once():
         assert checkpoint.variant in TABLES[checkpoint.key], checkpoint
         assert checkpoint.revision is None or len(checkpoint.revision) == 40
         assert checkpoint.sha256 is None or len(checkpoint.sha256) == 64
-    text = Path(hubs.__file__).with_name("weights").joinpath("checkpoints.yml").read_text()
-    assert text.count("repo: ") == len(found)
+    assert sum(file.read_text().count("repo: ") for file in lists().values()) == len(found)
 
 
 def test_the_list_agrees_with_timm_on_classes_sizes_and_inputs():
@@ -414,21 +411,32 @@ def test_the_list_is_compared_with_the_hub_without_fetching_the_weights(hub, lis
         problems(listed())
 
 
-def test_what_the_hub_has_can_be_written_into_the_list():
-    text = files("attention_notes.weights").joinpath("checkpoints.yml").read_text(encoding="utf-8")
-    before = yaml.safe_load(text)
-    loose = [c.repo for c in checkpoints().values() if c.revision is None]
-    fixed = [c.repo for c in checkpoints().values() if c.revision is not None]
-    for repo in checkpoints():
-        text = pinned(text, repo, {"revision": COMMIT, "sha256": "5e" * 32})
-    rows = [row for variants in yaml.safe_load(text).values() for listed in variants.values() for row in listed]
-    after = {row["repo"]: row for row in rows}
+def rows_of(papers):
+    """The rows of all lists below a folder, by repository."""
+    listed = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in sorted(papers.glob("*/checkpoints.yml"))]
+    return {row["repo"]: row for variants in listed for rows in variants.values() for row in rows}
+
+
+def test_what_the_hub_has_can_be_written_into_the_lists(tmp_path):
+    for key, file in lists().items():
+        (tmp_path / key).mkdir()
+        (tmp_path / key / "checkpoints.yml").write_text(file.read_text(encoding="utf-8"), encoding="utf-8")
+    was = rows_of(tmp_path)
+    found = {}
+    for checkpoint in checkpoints().values():
+        found.setdefault(checkpoint.key, {})[checkpoint.repo] = {"revision": COMMIT, "sha256": "5e" * 32}
+    pin_lists(tmp_path, found)
+    after = rows_of(tmp_path)
+    loose = [repo for repo, row in was.items() if "revision" not in row]
+    assert loose
     assert all(after[repo]["revision"] == COMMIT and after[repo]["sha256"] == "5e" * 32 for repo in loose)
-    was = {row["repo"]: row for variants in before.values() for listed in variants.values() for row in listed}
-    assert all(after[repo] == was[repo] for repo in fixed), "what is pinned stays"
+    assert all(after[repo] == row for repo, row in was.items() if repo not in loose), "what is pinned stays"
     assert {r: {k: v for k, v in row.items() if k not in ("revision", "sha256")} for r, row in after.items()} == {
         r: {k: v for k, v in row.items() if k not in ("revision", "sha256")} for r, row in was.items()
     }
+    assert not [*tmp_path.rglob("*.part")]
+    with pytest.raises(ValueError, match=r"no list at .*give the folder of a checkout"):
+        pin_lists(tmp_path / "elsewhere", found)
 
 
 def test_faults_of_the_loopback_hub_are_real(hub):

@@ -6,7 +6,6 @@ from functools import cache
 
 import pytest
 import torch
-from cases import MODELS, randomised
 from torch import nn
 
 from attention_notes.papers.cbam import cbam
@@ -20,6 +19,8 @@ from attention_notes.papers.vit import VARIANTS as VITS
 from attention_notes.papers.vit import MeanPooling, vit
 from attention_notes.weights import layouts, load_weights, to_layout, to_timm
 from attention_notes.weights.layouts import Layout, fill
+from tests.weights.cases import MODELS
+from tests.weights.parity import randomised
 
 UNPUBLISHED = ("swinv2_h", "swinv2_g")
 VARIANTS = [

@@ -5,11 +5,13 @@ from functools import cache
 
 import pytest
 import torch
-from cases import CASES, MODELS, logits, with_the_authors_norms
 
 from attention_notes.claims import close
 from attention_notes.papers import deit, pvt, swin, vit
 from attention_notes.weights import layouts, load_weights, to_layout, to_timm
+from tests.papers.pvt.foreign import with_the_authors_norms
+from tests.weights.cases import CASES, MODELS
+from tests.weights.parity import logits
 
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 TRANSFORMERS = {name: case for name, case in CASES.items() if name.endswith("transformers")}

@@ -6,11 +6,12 @@ PVT is held to its equations in ``test_authors``.
 
 import pytest
 import torch
-from cases import WINDOWS, logits, randomised, timms_swin
 
 from attention_notes.claims import close
 from attention_notes.papers.swin import swin
 from attention_notes.weights import load_weights, to_layout, to_timm
+from tests.papers.swin.foreign import WINDOWS, timms_swin
+from tests.weights.parity import logits, randomised
 
 TABLE = "relative_position_bias_table"
 

@@ -5,20 +5,20 @@ import re
 from pathlib import Path
 
 import pytest
-from loopback import COMMIT
 from matplotlib import pyplot as plt
 from safetensors.torch import save
 from torch import nn
 
 from attention_notes.chapters import data
-from attention_notes.weights.hub import checkpoints, find
+from attention_notes.chapters.demo import show_trained
 from attention_notes.images.imagenet_names import names
 from attention_notes.papers.deit import deit
 from attention_notes.papers.pvt import pvt
 from attention_notes.papers.swin import swin
 from attention_notes.papers.vit import VARIANTS, vit
-from attention_notes.chapters.demo import show_trained
 from attention_notes.weights import to_timm
+from attention_notes.weights.checkpoints import checkpoints, find
+from tests.weights.loopback import COMMIT
 
 BOOK = Path(__file__).parents[2] / "book"
 FACTORIES = {"vit": vit, "deit": deit, "swin": swin, "pvt": pvt}

@@ -2,11 +2,17 @@
 
 import ast
 import hashlib
+import io
 import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGE = "attention_notes"
+_EVERY_MODEL = Path("registry/__init__.py")  # walks the folders of all papers
+_LISTS = (_EVERY_MODEL, Path("chapters/demo.py"))  # what reads the lists of published weights when it is run
+_LAYOUT = (tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
+_IN_STRING = re.compile(rf"{PACKAGE}(\.\w+)+")
 _CODE_CELL = re.compile(r"^```\{code-cell\}[^\n]*\n(.*?)^```\s*$", re.MULTILINE | re.DOTALL)
 _OPTIONS = re.compile(r"\A(?:---\n.*?^---\n|(?::[^\n]*\n)+)", re.MULTILINE | re.DOTALL)
 
@@ -19,10 +25,12 @@ def code_cells(text: str) -> list[str]:
 def files_behind(chapter: Path, root: Path) -> list[Path]:
     """The files whose change may change the outputs of ``chapter``, sorted, the chapter itself left out.
 
-    These are the modules that its cells import, the modules that those import, what lies beside a package among them
-    and is no Python, the chapter's own facts (all facts, where it goes over every model) and its record, and the lock.
+    These are the modules that its cells import, and the modules that those import, by statement or by a name in a
+    string; the chapter's own facts and its record; where it goes over every model, the modules, facts and lists of all
+    papers; and the lock. Styles and scripts of widgets are left out: a page gets them beside its outputs.
     """
     package = root / "src" / PACKAGE
+    keys = [file.parent.name for file in package.glob("papers/*/facts.yml")]
     waiting = [*modules(chapter.read_text(encoding="utf-8"))]
     found: set[Path] = set()
     while waiting:
@@ -30,22 +38,19 @@ def files_behind(chapter: Path, root: Path) -> list[Path]:
             if file not in found:
                 found.add(file)
                 waiting += _imported(file.read_text(encoding="utf-8"))
-    facts = "*" if package / "zoo" / "__init__.py" in found else chapter.stem
-    extra = (
-        *package.glob(f"facts/{facts}.yml"),
-        package / f"facts/{chapter.stem}.evidence.json",
-        root / "requirements.txt",
-    )
-    packages = [file.parent for file in found if file.name == "__init__.py"]
-    beside = (file for folder in packages for file in folder.iterdir() if file.suffix in {".json", ".js", ".css"})
-    return sorted([*found, *beside, *(file for file in extra if file.exists())])
+                waiting += [f"{PACKAGE}.papers.{key}.family" for key in keys] if file == package / _EVERY_MODEL else []
+    facts = package.glob(f"papers/{'*' if package / _EVERY_MODEL in found else chapter.stem}/facts.yml")
+    lists = package.glob("papers/*/checkpoints.yml") if found & {package / name for name in _LISTS} else ()
+    others = (package / f"papers/{chapter.stem}/evidence.json", root / "requirements.txt")
+    return sorted([*found, *facts, *lists, *(file for file in others if file.exists())])
 
 
 def fingerprint(chapter: Path, root: Path) -> str:
     """One hash of the chapter's cells and of all the files behind them: equal hash, equal outputs."""
     digest = hashlib.sha256("\0".join(code_cells(chapter.read_text(encoding="utf-8"))).encode())
     for file in files_behind(chapter, root):
-        digest.update(f"\0{file.relative_to(root).as_posix()}\0".encode() + file.read_bytes())
+        content = _code(file) if file.suffix == ".py" else file.read_bytes()
+        digest.update(f"\0{file.relative_to(root).as_posix()}\0".encode() + content)
     return digest.hexdigest()[:16]
 
 
@@ -55,6 +60,20 @@ def folder_fingerprint(*folders: Path) -> str:
     for file in sorted(f for folder in folders for f in folder.rglob("*") if f.is_file() and f.suffix != ".pyc"):
         digest.update(f"\0{file.name}\0".encode() + file.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _code(file: Path) -> bytes:
+    """A module's tokens without comments, docstrings and line breaks, none of which an output depends on."""
+    text = file.read_text(encoding="utf-8")
+    told = [
+        (node.body[0].lineno, node.body[0].end_lineno or 0)
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None
+    ]
+    skipped = (tokenize.COMMENT, tokenize.NL)
+    tokens = (t for t in tokenize.generate_tokens(io.StringIO(text).readline) if t.type not in skipped)
+    kept = (t for t in tokens if not any(first <= t.start[0] <= last for first, last in told))
+    return "\n".join(tokenize.tok_name[t.type] if t.type in _LAYOUT else t.string for t in kept).encode()
 
 
 def modules(chapter_text: str) -> Iterator[str]:
@@ -69,6 +88,8 @@ def _imported(source: str) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and _IN_STRING.fullmatch(node.value):
+            yield node.value
 
 
 def _files_of(name: str, package: Path) -> Iterator[Path]:

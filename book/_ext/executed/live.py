@@ -16,7 +16,7 @@ from sphinx.application import Sphinx
 
 from attention_notes.chapters.widgets import kinds, parts
 
-FOLDER = Path("src/attention_notes/live")
+FOLDER = Path("src/attention_notes/chapters/widgets")
 SCRIPT = "components.js"  # all kinds in one file: several small ones cost a reader more than one
 _CARRIED = re.compile(r"<(style|script) data-live-source>.*?</\1>", re.DOTALL)
 _DATA = re.compile(r'(<script type="application/json")>([^<]*)</script>')

@@ -18,8 +18,8 @@ from attention_notes.claims import ClaimError, calls, claims
 
 from .closure import PACKAGE, code_cells
 
-# What draws and shows computes nothing that a check is given.
-_SHOWS = {"claims", "plots", "live", "walk", "tables"}
+# What draws and shows computes nothing that a check is given, and no training begins with published weights.
+_SHOWS = re.compile(r"claims|weights|chapters\.(plots|widgets|code_walk|tables)|papers\.\w+\.figures")
 _MEASURES = {"above", "below", "within", "found"}
 _PURE = {
     "print",
@@ -205,7 +205,7 @@ class _Definitions:
     def reach(self, dotted: str) -> None:
         """Follow ``attention_notes.nn.mlp.MLP``, or what stands behind that name, or an attribute of it."""
         first, *parts = dotted.split(".")
-        if first != PACKAGE or not parts or parts[0] in _SHOWS or dotted in self._seen:
+        if first != PACKAGE or not parts or _SHOWS.match(".".join(parts)) or dotted in self._seen:
             return
         self._seen.add(dotted)
         folder, module = self.package, PACKAGE

@@ -6,9 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attention_notes.weights.hub import HubError, client, find
 from attention_notes.chapters.plots.attention import attention_over
 from attention_notes.images.classify import input_size, predict
+from attention_notes.weights.checkpoints import find
+from attention_notes.weights.hub import HubError, client
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,13 +1,14 @@
-"""How fast the models were when they were last measured, and on what: ``python -m benchmarks`` writes it here."""
+"""How fast the models were when they were last measured, and on what: ``python -m benchmarks`` writes the records."""
 
 import json
 from collections.abc import Sequence
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from attention_notes.chapters.tables import Cell, Table
 
 Row = dict[str, Any]
+RECORDS = Path(__file__).parents[3] / "benchmarks/records"  # in a checkout: they are not installed
 COLUMNS = (
     "model",
     "work",
@@ -33,15 +34,16 @@ def results(device: str = "cpu") -> dict[str, Any]:
     Raises:
         ValueError: if there was none.
     """
-    found = {file.name: file for file in resources.files(__name__).iterdir() if file.name.endswith(".json")}
-    if f"{device}.json" not in found:
-        raise ValueError(f"nothing was measured on {device!r}; measured: {', '.join(sorted(found))}")
-    return json.loads(found[f"{device}.json"].read_text(encoding="utf-8"))
+    file = RECORDS / f"{device}.json"
+    if not file.is_file():
+        known = ", ".join(sorted(path.stem for path in RECORDS.glob("*.json"))) or "nothing"
+        raise ValueError(f"nothing was measured on {device!r}; in {RECORDS} there is: {known}")
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def on_a_gpu() -> dict[str, Any]:
     """What ``make cuda`` found when it last ran; empty if it never did."""
-    file = resources.files(__name__) / "cuda_check.json"
+    file = RECORDS / "cuda_check.json"
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 

@@ -77,7 +77,7 @@ def check(
     measurement holds. A trained statement is judged by its record, and each of its measurements is a number.
 
     Args:
-        claim_id: the id in ``facts/<key>.yml``.
+        claim_id: the id in ``papers/<key>/facts.yml``.
         measures: what ``above``, ``below``, ``within``, ``equal``, ``rounds``, ``close``, ``true`` or, for what settles
             nothing, ``found`` return.
         ours: for a published number, the number measured here; it must round to what was printed.
@@ -91,7 +91,7 @@ def check(
     said, corrected = [*measures], [instead] if isinstance(instead, Measure) else [*instead]
     if ours is not None:
         if not claim.value:
-            raise ClaimError(f"{claim_id}: ours={ours} was given, but its entry in facts/{claim.key}.yml has no value")
+            raise ClaimError(f"{claim_id}: ours={ours} was given, but papers/{claim.key}/facts.yml has no value")
         said.insert(0, Measure("", rounds_to(ours, claim.value), f"{ours:,}"))
     _expect(claim, said, corrected)
     _run_once(claim_id)

@@ -1,7 +1,7 @@
 """Statements: what a facts file holds, and what is wrong between it and a chapter.
 
-A statement of the notes, or a number that a paper published, is written once, in ``facts/<key>.yml``, with its source,
-its kind, and the verdict that was found.
+A statement of the notes, or a number that a paper published, is written once, in ``papers/<key>/facts.yml``, with its
+source, its kind, and the verdict that was found.
 """
 
 import ast
@@ -81,7 +81,8 @@ def find(claim_id: str) -> Claim:
         from difflib import get_close_matches
 
         near = get_close_matches(claim_id, every, n=3, cutoff=0.5)
-        raise ClaimError(f"unknown claim {claim_id!r}; {'did you mean ' + ', '.join(near) if near else 'see facts/'}")
+        hint = f"did you mean {', '.join(near)}?" if near else "see the facts.yml of its paper"
+        raise ClaimError(f"unknown claim {claim_id!r}; {hint}")
     return every[claim_id]
 
 
@@ -92,25 +93,29 @@ def claims(key: str | None = None) -> Mapping[str, Claim]:
 
 def keys() -> list[str]:
     """The keys that have facts, sorted."""
-    folder = resources.files("attention_notes") / "facts"
-    return sorted(f.name.removesuffix(".yml") for f in folder.iterdir() if f.name.endswith(".yml"))
+    folders = (resources.files("attention_notes") / "papers").iterdir()
+    return sorted(folder.name for folder in folders if (folder / "facts.yml").is_file())
 
 
 def papers() -> list[str]:
-    """The keys that tell of a paper, sorted; the comparison of all models has facts and no paper."""
-    return [key for key in keys() if load_facts(key)["paper"]]
+    """The keys that have a chapter about a paper, sorted.
+
+    The comparison of all models is about no paper; a paper of which nothing is stated, as that of residual networks on
+    which others build, has no chapter.
+    """
+    return [key for key in keys() if load_facts(key)["paper"] and load_facts(key)["claims"]]
 
 
 @cache
 def load_facts(key: str) -> dict[str, Any]:
-    """The paper and the claims of ``facts/<key>.yml``, checked, and its variants, which ``zoo`` checks.
+    """The paper and the claims of ``papers/<key>/facts.yml``, checked, and its variants, which ``registry`` checks.
 
     ``paper`` is None where a chapter tells of no paper, as the comparison of all models.
 
     Raises:
         ClaimError: if the file is missing or no YAML, or an entry lacks what its verdict requires.
     """
-    file = resources.files("attention_notes") / "facts" / f"{key}.yml"
+    file = resources.files("attention_notes") / "papers" / key / "facts.yml"
     if not file.is_file():
         raise ClaimError(f"no facts for {key!r}; known keys: {', '.join(keys())}")
     return parse_facts(key, file.read_text(encoding="utf-8"))
@@ -121,7 +126,7 @@ def parse_facts(key: str, text: str) -> dict[str, Any]:
     try:
         raw = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ClaimError(f"facts/{key}.yml is not valid YAML: {error}") from error
+        raise ClaimError(f"papers/{key}/facts.yml is not valid YAML: {error}") from error
     entries = [_claim(key, claim_id, entry) for claim_id, entry in raw["claims"].items()]
     return {"paper": raw.get("paper"), "claims": entries, "variants": raw.get("variants", {})}
 
@@ -145,7 +150,7 @@ def audit(key: str, run: Iterable[str], cited: Iterable[str]) -> list[str]:
     known, found, problems = claims(key), [*run], []
     for claim_id in dict.fromkeys([*found, *(cited := [*cited])]):
         if claim_id not in known:
-            problems.append(f"{key}.md has {claim_id!r}, which facts/{key}.yml does not know")
+            problems.append(f"{key}.md has {claim_id!r}, which papers/{key}/facts.yml does not know")
         elif (count := found.count(claim_id) + cited.count(claim_id)) > 1:
             problems.append(f"{key}.md has {claim_id!r} {count} times; a claim is answered in one place")
         elif (claim_id in cited) != (known[claim_id].verdict == "cited"):
@@ -154,7 +159,7 @@ def audit(key: str, run: Iterable[str], cited: Iterable[str]) -> list[str]:
 
 
 def _claim(key: str, claim_id: str, entry: dict[str, Any]) -> Claim:
-    where = f"facts/{key}.yml: {claim_id}"
+    where = f"papers/{key}/facts.yml: {claim_id}"
     given = {{"if": "condition"}.get(name, name): str(value).strip() for name, value in entry.items()}
     for name in given.keys() - {field.name for field in fields(Claim)}:
         raise ClaimError(f"{where} has the unknown entry {name!r}")

@@ -1,6 +1,6 @@
 """What the recorder kept of trained statements: their values over seeds and instruction sets.
 
-``make evidence`` writes ``facts/<key>.evidence.json``: for every run the instruction set, by how much the seeds were
+``make evidence`` writes ``papers/<key>/evidence.json``: for every run the instruction set, by how much the seeds were
 shifted, the machine, the commit, and each value that a check of a trained statement was given.
 """
 
@@ -63,7 +63,7 @@ class Spread:
 @cache
 def load_record(key: str) -> list[dict[str, Any]]:
     """The recorded runs of a chapter, or none where nothing was recorded yet."""
-    file = resources.files("attention_notes") / "facts" / f"{key}.evidence.json"
+    file = resources.files("attention_notes") / "papers" / key / "evidence.json"
     return json.loads(file.read_text(encoding="utf-8"))["runs"] if file.is_file() else []
 
 

@@ -57,7 +57,7 @@ def synsets(which: str = "imagenet") -> tuple[str, ...]:
 @cache
 def _classes() -> tuple[tuple[str, str, str, str], ...]:
     """The id, the lists, the lemmas and the gloss, or nothing, of every class."""
-    packed = resources.files("attention_notes").joinpath("data/imagenet/classes.tsv.gz").read_bytes()
+    packed = resources.files("attention_notes.images").joinpath("imagenet/classes.tsv.gz").read_bytes()
     lines = gzip.decompress(packed).decode().splitlines()
     rows = ((*line.split("\t"), "")[:4] for line in lines if not line.startswith("#"))
     return tuple((synset, lists, lemmas, gloss) for synset, lists, lemmas, gloss in rows)

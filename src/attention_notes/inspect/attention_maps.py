@@ -16,9 +16,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from attention_notes.papers.swin import PatchMerging, PostNormMerging
-from attention_notes.inspect import record_attention
-from attention_notes.inspect.token_geometry import ATTENTIONS, MAKERS, At, Grid, Places, places_of, window
+from attention_notes.inspect.record import record_attention
+from attention_notes.inspect.token_geometry import At, Grid, Places, attends, makes_maps, places_of, window
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class Layer:
         if self.places is None:
             raise ValueError(
                 f"{self.name!r} has no map over an image: its tokens are those of a text, a sequence or a clip, or of "
-                f"a module that seeing.py does not know; its weights, {tuple(self.weights.shape)}, are in .weights"
+                f"a module whose places are not known; its weights, {tuple(self.weights.shape)}, are in .weights"
             )
         return self.places
 
@@ -129,7 +128,7 @@ class Seen:
         tokens in equal parts, the whole map where there are none. A reduced key and a merged token hand their share to
         what they were made from, in equal parts (``Grid.back``). Softmaxes side by side in one block count as one,
         their mean. What reaches padding, or a token that joined on the way, stays there: the total stays one. ``r`` is
-        a row of the matrix of ``probe.rollout``, which is never made.
+        a row of the matrix of ``rollout``, which is never made.
 
         It follows weights alone: it ignores values, gates, MLPs and norms, and of convolutions it knows only from
         where to where they make a map smaller.
@@ -163,7 +162,7 @@ def see(model: nn.Module, *inputs: Tensor) -> Seen:
     it was. Any model with softmax attention can be seen; those of this package that look at images also know places.
 
     Args:
-        model: a model whose attention ``probe.record_attention`` can record.
+        model: a model whose attention ``record_attention`` can record.
         inputs: what it is called with; pixels are those of the first.
 
     Raises:
@@ -196,9 +195,9 @@ def _watching(model: nn.Module, maps: dict[str, Tensor], images: Tensor) -> Iter
         nonlocal grid
         if grid is None or attending or out.shape[-2:] == args[0].shape[-2:]:
             return
-        kernel, stride, *_ = window(module, grid.size)
-        if all(k >= s for k, s in zip(kernel, stride, strict=True)):  # else a shortcut, which leaves cells out
-            given = args[0].shape[1:3] if isinstance(module, PatchMerging | PostNormMerging) else args[0].shape[2:]
+        cut = window(module, grid.size)
+        if cut and all(k >= s for k, s in zip(cut.kernel, cut.stride, strict=True)):  # a shortcut leaves cells out
+            given = args[0].shape[2:] if cut.channels == 1 else args[0].shape[1:-1]
             grid = grid.through(module) if given == grid.size else None
 
     def began(*_: Any) -> None:
@@ -212,9 +211,9 @@ def _watching(model: nn.Module, maps: dict[str, Tensor], images: Tensor) -> Iter
 
     handles = []
     for module in model.modules():
-        if isinstance(module, MAKERS):
+        if makes_maps(module):
             handles.append(module.register_forward_hook(made))
-        if isinstance(module, ATTENTIONS):
+        if attends(module):
             handles += [module.register_forward_pre_hook(began), module.register_forward_hook(ended)]
     try:
         yield known

@@ -1,26 +1,23 @@
 """Where tokens lie on an image: the cells of a map, what they were made from, and who asks and answers in an attention.
 
 No geometry is written here that a module knows: the numbers of the places are sent through the model's own
-``Windows.cut``, and what a cell of a map was made from is found through the kernels and strides that made the map.
+``Windows.cut``, and what a cell of a map was made from is found through the kernels and strides that made the map. A
+paper registers its modules with ``window`` and ``places_of``, in ``papers/<key>/geometry.py``.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import singledispatch
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attention_notes.nn.sizes import pair
-from attention_notes.nn.windows import Pair, four_neighbours
-from attention_notes.papers.dnl import DNL
-from attention_notes.papers.non_local import NonLocal
-from attention_notes.papers.pvt import PooledReduction, SpatialReductionAttention, StridedReduction
-from attention_notes.papers.swin import CosineWindowAttention, PatchMerging, PostNormMerging, WindowAttention
-from attention_notes.papers.vit import PatchEmbedding, SelfAttention
 
+Pair = tuple[int, int]
 At = Pair | str  # row and column of a pixel, from 0 at the top left; or the name of an extra token
 NAMES = ("class", "distillation")  # the extra tokens, in the order in which models put them in front
 
@@ -45,17 +42,15 @@ class Grid:
 
     def through(self, module: nn.Module) -> "Grid":
         """The grid of the map that a module makes of one on this grid; this one if the module keeps the size."""
-        kernel, stride, padding, size = window(module, self.size)
-        if size == self.size:
+        made = window(module, self.size)
+        if made is None or made.size == self.size:
             return self
-        first = [(k - 1) / 2 - p for k, p in zip(kernel, padding, strict=True)]
-        if isinstance(module, PooledReduction):  # its windows are of several sizes, and each is a plain mean
-            parts = [module.pool.forward(torch.eye(n)[:, None, :, None])[:, 0, :, 0].T for n in self.size]
-        else:
-            parts = [_covered(*axis) for axis in zip(first, stride, size, self.size, strict=True)]
+        first = [(k - 1) / 2 - p for k, p in zip(made.kernel, made.padding, strict=True)]
+        covered = (_covered(*axis) for axis in zip(first, made.stride, made.size, self.size, strict=True))
         (y, x), (down, across) = self.centre, self.stride
         centre = (y + first[0] * down, x + first[1] * across)
-        return Grid(size, centre, (down * stride[0], across * stride[1]), self, tuple(parts))
+        stride = (down * made.stride[0], across * made.stride[1])
+        return Grid(made.size, centre, stride, self, tuple(made.parts or covered))
 
     def back(self, shares: Float[Tensor, "b gy gx"]) -> Float[Tensor, "b y x"]:
         """Hand each cell's share to the cells below that it was made from, by the part that each of them is."""
@@ -91,34 +86,46 @@ class Grid:
         return values
 
 
-MAKERS = (nn.Conv2d, nn.MaxPool2d, PatchEmbedding, PatchMerging, PostNormMerging)
-ATTENTIONS = (SelfAttention, WindowAttention, CosineWindowAttention, SpatialReductionAttention, NonLocal, DNL)
+class Window(NamedTuple):
+    """How a module makes a map of one, down and across.
+
+    Args:
+        kernel: cells of the map below that a cell reads.
+        stride: cells from one window to the next.
+        padding: cells beyond the border.
+        size: rows and columns of the map that is made.
+        channels: where the channels are on the module's input; 1 or -1.
+        parts: for rows and for columns, what part of a cell each cell below is, where that is no covered stretch.
+    """
+
+    kernel: Sequence[Any]
+    stride: Sequence[Any]
+    padding: Sequence[Any]
+    size: Pair
+    channels: int = 1
+    parts: tuple[Tensor, ...] = ()
 
 
-def window(module: nn.Module, size: Pair) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any], Pair]:
-    """Kernel, stride, padding, down and across, with which a module makes a map of one of ``size``; and its size."""
-    match module:
-        case PatchEmbedding():
-            return module.patch, module.patch, (0, 0), module.grid
-        case PatchMerging() | PostNormMerging():
-            _, rows, columns, _ = four_neighbours(torch.zeros(1, *size, 1)).shape
-            return (2, 2), (2, 2), (0, 0), (rows, columns)
-        case StridedReduction():
-            return window(module.convolution, size)
-        case PooledReduction():
-            _, _, rows, columns = module.pool.forward(torch.zeros(1, 1, *size)).shape
-            apart = (size[0] / rows, size[1] / columns)
-            return apart, apart, (0, 0), (rows, columns)
-        case nn.MaxPool2d():
-            _, _, rows, columns = module.forward(torch.zeros(1, 1, *size)).shape  # without our own hooks
-            return pair(module.kernel_size), pair(module.stride), pair(module.padding), (rows, columns)
-        case nn.Conv2d():
-            kernel = [d * (k - 1) + 1 for k, d in zip(module.kernel_size, module.dilation, strict=True)]
-            padding = (0, 0) if isinstance(module.padding, str) else module.padding
-            ends = zip(size, kernel, module.stride, padding, strict=True)
-            rows, columns = ((side + 2 * p - k) // s + 1 for side, k, s, p in ends)
-            return kernel, module.stride, padding, (rows, columns)
-    return (1, 1), (1, 1), (0, 0), size
+@singledispatch
+def window(module: nn.Module, size: Pair) -> Window | None:
+    """How ``module`` makes a map of one of ``size``; None if it makes none, or none that is known here."""
+    return None
+
+
+@window.register
+def _(module: nn.Conv2d, size: Pair) -> Window:
+    kernel = [d * (k - 1) + 1 for k, d in zip(module.kernel_size, module.dilation, strict=True)]
+    padding = (0, 0) if isinstance(module.padding, str) else module.padding
+    rows, columns = (
+        (side + 2 * p - k) // s + 1 for side, k, s, p in zip(size, kernel, module.stride, padding, strict=True)
+    )
+    return Window(kernel, module.stride, padding, (rows, columns))
+
+
+@window.register
+def _(module: nn.MaxPool2d, size: Pair) -> Window:
+    _, _, rows, columns = module.forward(torch.zeros(1, 1, *size)).shape  # without the hooks of whoever watches
+    return Window(pair(module.kernel_size), pair(module.stride), pair(module.padding), (rows, columns))
 
 
 def _covered(first: float, stride: int | float, cells: int, below: int) -> Float[Tensor, "{cells} {below}"]:
@@ -166,21 +173,17 @@ class Places:
         return 1 + self.extra + row * self.grid.size[1] + column
 
 
+@singledispatch
 def places_of(module: nn.Module, x: Tensor, grid: Grid) -> Places | None:
     """Who asks and who answers when ``module`` attends on ``x``; None where that is no map on ``grid``."""
-    match module:
-        case SelfAttention():
-            return Places.one(grid, x.shape[1])
-        case WindowAttention() | CosineWindowAttention() if x.shape[1:3] == grid.size:
-            numbers = torch.arange(1.0, 1 + prod(grid.size)).view(1, *grid.size, 1)  # padding will be 0
-            slots = module.windows.cut(numbers).squeeze(-1).long()
-            return Places(grid, grid, 0, slots, slots)
-        case SpatialReductionAttention() if x.shape[1:3] == grid.size:
-            return Places.one(grid, prod(grid.size), grid.through(module.reduction))
-        case SpatialReductionAttention(reduction=StridedReduction(ratio=1)) if x.shape[1] == 1:
-            return Places.one(grid, x.shape[2])  # a class token and the map in one row
-        case NonLocal() if x.shape[2:] == grid.size:
-            return Places.one(grid, prod(grid.size), grid.through(module.pool))
-        case DNL() if x.shape[2:] == grid.size:
-            return Places.one(grid, prod(grid.size))
     return None
+
+
+def makes_maps(module: nn.Module) -> bool:
+    """Whether a module of this class, or of one that it derives from, is known to make maps."""
+    return window.dispatch(type(module)) is not window.dispatch(object)
+
+
+def attends(module: nn.Module) -> bool:
+    """Whether a module of this class, or of one that it derives from, is known to attend."""
+    return places_of.dispatch(type(module)) is not places_of.dispatch(object)

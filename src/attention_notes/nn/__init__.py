@@ -1,1 +1,1 @@
-"""Parts that two papers or more use unchanged."""
+"""Parts that know no paper."""

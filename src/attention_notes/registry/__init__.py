@@ -1,47 +1,25 @@
 """Every model of the package by one name, with what is recorded of it, what it measures, and whether the two agree.
 
 A name is a family and one of its variants: ``"vit:B/16"``, ``"swin:swin_t"``, ``"deit:B/16 distilled"``. What is
-recorded stands in ``facts/<key>.yml`` under ``variants``. Counts are measured on the ``meta`` device, where nothing is
-computed; ``verify`` also runs the models at their full size beside a reference that has the same weights.
+recorded stands in ``papers/<key>/facts.yml`` under ``variants``. Counts are measured on the ``meta`` device, where
+nothing is computed; ``verify`` also runs the models at their full size beside a reference that has the same weights.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from attention_notes.claims import load_facts, rounds_to
-from attention_notes.nn import resnet
-from attention_notes.papers import cbam, deit, dnl, non_local, pvt, swin, transformer, vit
 from attention_notes.inspect import count_activations, count_macs, count_parameters
+from attention_notes.papers import Family, families
+from attention_notes.registry.parity import difference, installed
 from attention_notes.registry.records import Record, parse_record
-from attention_notes.registry.parity import Reference, difference, in_tests, installed, of_deit, of_pvt, of_swin, of_vit
 
-VOCABULARY, TOKENS = 37_000, 64  # section 5.1 of the Transformer paper; and a sentence of some length
 TOLERANCE = 1e-5
-
-
-@dataclass(frozen=True)
-class Family:
-    """The variants of one factory.
-
-    Args:
-        key: the chapter, and the facts with what is recorded.
-        factory: makes a model from the name of a variant.
-        variants: the names, and the sizes behind them.
-        reference: finds a variant's reference, or says in words what takes its place.
-        size: pixels of a side of the image, where a variant does not name its own; ``None`` for models of text.
-    """
-
-    key: str
-    factory: Callable[..., nn.Module]
-    variants: Mapping[str, Any]
-    reference: Callable[[str], Reference | str]
-    size: int | None = 224
 
 
 @dataclass(frozen=True)
@@ -49,6 +27,7 @@ class Model:
     """One variant of one family."""
 
     name: str
+    key: str
     variant: str
     family: Family
 
@@ -61,7 +40,7 @@ class Model:
     @property
     def record(self) -> Record:
         """What the facts say. Raises ``ValueError`` if they say nothing, or something that is not understood."""
-        return parse_record(self.family.key, self.variant, load_facts(self.family.key)["variants"])
+        return parse_record(self.key, self.variant, load_facts(self.key)["variants"])
 
     def build(self, **overrides: Any) -> nn.Module:
         """The model, not trained, in evaluation mode."""
@@ -69,10 +48,7 @@ class Model:
 
     def inputs(self, size: int | None = None) -> tuple[Tensor, ...]:
         """A batch of one for the model: noise, or a sentence and its translation."""
-        side = size or self.size
-        if side is None:
-            return torch.ones(1, TOKENS, dtype=torch.int64), torch.ones(1, TOKENS, dtype=torch.int64)
-        return (torch.randn(1, 3, side, side),)
+        return self.family.inputs(size or self.size)
 
 
 class Measured(NamedTuple):
@@ -99,26 +75,9 @@ class Row:
         return not self.wrong
 
 
-FAMILIES: dict[str, Family] = {
-    "transformer": Family(
-        "transformer",
-        partial(transformer.transformer, vocabulary=VOCABULARY),
-        transformer.VARIANTS,
-        in_tests("nn.Transformer"),
-        size=None,
-    ),
-    "vit": Family("vit", vit.vit, vit.VARIANTS, of_vit),
-    "deit": Family("deit", deit.deit, deit.VARIANTS, of_deit),
-    "swin": Family("swin", swin.swin, swin.VARIANTS, of_swin),
-    "pvt": Family("pvt", pvt.pvt, pvt.VARIANTS, of_pvt),
-    "resnet": Family("cbam", resnet.resnet, resnet.VARIANTS, in_tests("torchvision")),
-    "non_local": Family("non_local", non_local.non_local_resnet, non_local.VARIANTS, in_tests("its equations")),
-    "cbam": Family("cbam", cbam.cbam, cbam.VARIANTS, in_tests("its equations")),
-    "dnl": Family("dnl", dnl.dnl, dnl.VARIANTS, in_tests("its equations"), size=512),
-}
 MODELS: dict[str, Model] = {
-    f"{kind}:{variant}": Model(f"{kind}:{variant}", variant, family)
-    for kind, family in FAMILIES.items()
+    f"{key}:{variant}": Model(f"{key}:{variant}", key, variant, family)
+    for key, family in families().items()
     for variant in family.variants
 }
 
@@ -132,7 +91,7 @@ def model(name: str) -> Model:
     if name not in MODELS:
         spelt = {known.lower(): known for known in MODELS} | {m.variant.lower(): m.name for m in MODELS.values()}
         near = dict.fromkeys(spelt[found] for found in get_close_matches(name.lower(), spelt, n=6, cutoff=0.5))
-        hint = f"did you mean {', '.join(list(near)[:3])}?" if near else f"the families are {', '.join(FAMILIES)}"
+        hint = f"did you mean {', '.join(list(near)[:3])}?" if near else f"the families are {', '.join(families())}"
         raise ValueError(f"unknown model {name!r}; {hint}")
     return MODELS[name]
 

@@ -2,12 +2,15 @@
 
 import re
 from collections.abc import Mapping
-from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 import torch
 
-from attention_notes.weights.hub import Checkpoint, HubError, client, endpoint, first_line, published_file
+from attention_notes.papers import families
 from attention_notes.weights import layouts
+from attention_notes.weights.checkpoints import Checkpoint
+from attention_notes.weights.hub import HubError, client, endpoint, first_line, published_file
 
 
 def problems(checkpoint: Checkpoint) -> tuple[list[str], dict[str, str]]:
@@ -41,19 +44,38 @@ def problems(checkpoint: Checkpoint) -> tuple[list[str], dict[str, str]]:
     return wrong, {"revision": found.revision, "sha256": found.checksum}
 
 
+def pin_lists(papers: Path, found: Mapping[str, Mapping[str, Mapping[str, str]]]) -> None:
+    """Write what was found, by key and repository, into the lists below ``papers``, each whole or not at all.
+
+    Raises:
+        ValueError: if a list is not there; nothing is written then.
+    """
+    files = {key: papers / key / "checkpoints.yml" for key in found}
+    if missing := [str(file) for file in files.values() if not file.is_file()]:
+        raise ValueError(f"no list at {', '.join(missing)}: give the folder of a checkout that holds a folder a paper")
+    for key, file in files.items():
+        listed = file.read_text(encoding="utf-8")
+        for repo, words in found[key].items():
+            listed = pinned(listed, repo, words)
+        part = file.with_suffix(".part")
+        part.write_text(listed, encoding="utf-8")
+        part.replace(file)
+
+
 def pinned(listed: str, repo: str, found: Mapping[str, str]) -> str:
     """The text of the list, with what was found written behind a repository that has no revision yet."""
     words = "".join(f", {name}: {value}" for name, value in found.items())
-    lines = words.replace(", ", "\n    ")
-    text = re.sub(rf"(?m)^(  - {{repo: {re.escape(repo)})(?=, (?!revision))", rf"\g<1>{words}", listed)
-    return re.sub(rf"(?m)^(  - repo: {re.escape(repo)})$(?!\n    revision)", rf"\g<1>{lines}", text)
+    lines = words.replace(", ", "\n  ")
+    text = re.sub(rf"(?m)^(- {{repo: {re.escape(repo)})(?=, (?!revision))", rf"\g<1>{words}", listed)
+    return re.sub(rf"(?m)^(- repo: {re.escape(repo)})$(?!\n  revision)", rf"\g<1>{lines}", text)
 
 
 def _fit(checkpoint: Checkpoint, state: dict[str, torch.Tensor]) -> None:
     """Raise ``ValueError`` if tensors of these names and shapes are not the weights of the model."""
-    module = import_module(f"attention_notes.papers.{checkpoint.key}")
     with torch.device("meta"):
-        model = getattr(module, checkpoint.key)(checkpoint.variant, num_classes=checkpoint.classes, **checkpoint.build)
+        model: Any = families()[checkpoint.key].factory(
+            checkpoint.variant, num_classes=checkpoint.classes, **checkpoint.build
+        )
         if checkpoint.resize:
             model.resize(**checkpoint.resize)
     layout = min(layouts(model).values(), key=lambda one: sum(map(len, one.misfits(state, model))))

@@ -6,80 +6,15 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from attention_notes.papers import deit, pvt, swin
+from attention_notes.papers import Reference
 from attention_notes.weights import to_layout
-
-
-class Reference(NamedTuple):
-    """Somebody else's model: the library, whose ``layout`` its weights are in, and what makes it, not trained."""
-
-    library: str
-    layout: str
-    build: Callable[[], nn.Module]
-
-
-_LONG = {"Ti": "tiny", "S": "small", "B": "base", "L": "large", "H": "huge"}
-
-
-def _timm(name: str) -> Reference:
-    def build() -> nn.Module:
-        import timm
-
-        return timm.create_model(name, num_classes=1000)
-
-    return Reference("timm", "timm", build)
-
-
-def of_vit(variant: str) -> Reference:
-    """timm's model for a variant of ``vit``."""
-    size, patch = variant.split("/")
-    return _timm(f"vit_{_LONG[size]}_patch{patch}_224")
-
-
-def of_deit(variant: str) -> Reference:
-    """timm's model for a variant of ``deit``."""
-    size, distilled = _LONG[variant.split("/")[0]], "distilled_" if "distilled" in variant else ""
-    return _timm(f"deit_{size}_{distilled}patch16_{deit.VARIANTS[variant]['image_size']}")
-
-
-def of_swin(variant: str) -> Reference | str:
-    """timm's model for a variant of ``swin``; of the two largest there is none."""
-    version, letter = variant.split("_")[:2]
-    if letter in "hg":
-        return "nobody published one"
-    row, patch = swin.VARIANTS[variant], "patch4_" if version == "swin" else ""
-    return _timm(
-        f"{version}_{_LONG[letter.capitalize().replace('T', 'Ti')]}_{patch}window{row['window']}_{row['image_size']}"
-    )
-
-
-def of_pvt(variant: str) -> Reference:
-    """The model of transformers for a variant of the first ``pvt``, timm's for one of the second."""
-    if "v2" in variant:
-        return _timm(variant)
-
-    def build() -> nn.Module:
-        from transformers import PvtConfig, PvtForImageClassification
-
-        model = PvtForImageClassification(PvtConfig(depths=pvt.VARIANTS[variant]["depths"], num_labels=1000))
-        for name, module in model.named_modules():
-            if ("patch_embeddings" in name and name.endswith("layer_norm")) or name.endswith("self.layer_norm"):
-                module.eps = 1e-5  # those of patches and reductions, as in the authors' code; transformers has 1e-6
-        return model
-
-    return Reference("transformers", "transformers", build)
-
-
-def in_tests(what: str) -> Callable[[str], str]:
-    """What takes the place of a reference that has layouts of weights."""
-    return lambda variant: f"{what}, in the tests"
 
 
 def difference(build: Callable[[], nn.Module], reference: Reference, images: Float[Tensor, "b ch y x"]) -> float:

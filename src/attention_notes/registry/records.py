@@ -33,7 +33,7 @@ def parse_record(key: str, variant: str, lines: Mapping[str, Any]) -> Record:
     Raises:
         ValueError: if the line is missing, or lacks what it needs, or has an entry that is not known.
     """
-    where = f"facts/{key}.yml, variants: {variant}"
+    where = f"papers/{key}/facts.yml, variants: {variant}"
     entry = lines.get(variant)
     if entry is None:
         raise ValueError(f"{where} is missing: it needs at least its parameters and its gmacs")

@@ -1,19 +1,50 @@
-"""Other people's weights in our models, and ours in theirs."""
+"""Other people's weights in our models, and ours in theirs.
 
-from importlib import import_module
+Whose layouts a model's weights can have is said by its paper, in ``papers/<key>/weights.py``, which registers itself
+with ``foreign``.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import singledispatch
 from typing import Any
 
 from torch import Tensor, nn
 
 from attention_notes.weights.layouts import Layout, State
 
-# a model's class, and the module here that knows how others name its weights
-_LAYOUTS = {
-    "VisionTransformer": "vit",
-    "DistilledVisionTransformer": "deit",
-    "Swin": "swin",
-    "PyramidVisionTransformer": "pvt",
-}
+__all__ = ["Foreign", "foreign", "layouts", "load_weights", "to_layout", "to_timm"]
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """What has to be known of a class of models to take other people's weights.
+
+    Args:
+        layouts: how others name and shape its tensors.
+        heads: the names of its heads, one linear map each.
+        stem: the name of the weight that reads the image.
+        stored_size: the size of the images that weights are for, from a model and from what gives a tensor by our
+            name; None where the tensors do not tell.
+        fixed_size: whether weights that do not tell are taken to be for images of the size that is asked for.
+    """
+
+    layouts: tuple[Layout, ...]
+    heads: tuple[str, ...]
+    stem: str
+    stored_size: Callable[[Any, Callable[[str], Any]], tuple[int, int] | None] = lambda model, theirs: None
+    fixed_size: bool = False
+
+
+@singledispatch
+def foreign(model: nn.Module) -> Foreign:
+    """What is known of other people's weights for the class of ``model``, or for a class that it derives from.
+
+    Raises:
+        ValueError: if nothing is.
+    """
+    known = ", ".join(kind.__name__ for kind in foreign.registry if kind is not object)
+    raise ValueError(f"no foreign weights are known for {type(model).__name__}; for these they are: {known}")
 
 
 def layouts(model: nn.Module) -> dict[str, Layout]:
@@ -22,23 +53,11 @@ def layouts(model: nn.Module) -> dict[str, Layout]:
     Raises:
         ValueError: if there are none, for its class or for its parts.
     """
-    known = table(model).LAYOUTS
+    known = foreign(model).layouts
     if found := {layout.name: layout for layout in known if not layout.unnamed(model)}:
         return found
     unnamed = min((layout.unnamed(model) for layout in known), key=len)
     raise ValueError(f"nobody else has a {type(model).__name__} with {unnamed[0]}: no foreign weights are known for it")
-
-
-def table(model: nn.Module) -> Any:
-    """The module with the layouts of the class of ``model``.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    kind = type(model).__name__
-    if kind not in _LAYOUTS:
-        raise ValueError(f"no foreign weights are known for {kind}; for these they are: {', '.join(_LAYOUTS)}")
-    return import_module(f"{__name__}.{_LAYOUTS[kind]}")
 
 
 def load_weights(model: nn.Module, state: State) -> str:

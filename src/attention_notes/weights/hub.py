@@ -1,64 +1,21 @@
-"""Official weights: which there are, and how they come here.
+"""How published weights come here: through ``huggingface_hub``, with its cache, its tokens and its ``HF_ENDPOINT``.
 
-What is published is listed in ``weights/checkpoints.yml``. Files come through ``huggingface_hub``, with its cache, its
-tokens and its ``HF_ENDPOINT`` for a mirror, and are compared with their checksums.
+Every file is compared with its checksum.
 """
 
-import difflib
 import hashlib
 import os
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
+from attention_notes.weights.checkpoints import Checkpoint
 
-from attention_notes.images import Preprocessing
-
-CLASSES = {"imagenet": 1000, "imagenet21k": 21843, "imagenet22k": 21841, None: None}
 FILES = ("model.safetensors", "pytorch_model.bin")
-_COLOURS = {
-    "imagenet": {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)},
-    "inception": {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)},
-}
 
 
 class HubError(RuntimeError):
     """Weights could not be had: no network, a hub that does not answer, or a file that is not what was published."""
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """Published weights of one variant.
-
-    ``build`` are options of the factory for the model that was trained, ``size`` and ``window`` what it was tuned to
-    afterwards, ``labels`` names its classes, and ``input`` makes its input from a photograph.
-    """
-
-    repo: str
-    key: str
-    variant: str
-    input: Preprocessing
-    revision: str | None = None
-    sha256: str | None = None
-    labels: str | None = "imagenet"
-    size: int | None = None
-    window: int | None = None
-    build: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def classes(self) -> int | None:
-        """How many classes it tells apart, None where it has no head."""
-        return CLASSES[self.labels]
-
-    @property
-    def resize(self) -> dict[str, Any]:
-        """Arguments of the model's ``resize`` that make it what it was tuned to; none where it was not."""
-        return {k: v for k, v in (("image_size", self.size), ("window", self.window)) if v is not None}
 
 
 class Published(NamedTuple):
@@ -67,39 +24,6 @@ class Published(NamedTuple):
     name: str
     revision: str
     checksum: str
-
-
-@cache
-def checkpoints() -> dict[str, Checkpoint]:
-    """All published weights by their repository, in the order of the list: the best of a variant first."""
-    listed = yaml.safe_load(resources.files("attention_notes.weights").joinpath("checkpoints.yml").read_text("utf-8"))
-    found = (
-        Checkpoint(key=key, variant=variant, **{**row, "input": _input(*row["input"])})
-        for key, variants in listed.items()
-        for variant, rows in variants.items()
-        for row in rows
-    )
-    return {checkpoint.repo: checkpoint for checkpoint in found}
-
-
-def find(key: str, variant: str, source: bool | str = True) -> Checkpoint:
-    """The checkpoint with a repository's name, or the first of the variant.
-
-    Raises:
-        ValueError: if there is none, or if it is of another variant.
-    """
-    own = [c for c in checkpoints().values() if (c.key, c.variant) == (key, variant)]
-    if source is True:
-        if not own:
-            raise ValueError(f"nobody has published weights of {key} {variant!r} that are known here")
-        return own[0]
-    if (checkpoint := checkpoints().get(str(source))) is None:
-        near = difflib.get_close_matches(str(source), checkpoints(), n=1, cutoff=0.7)
-        known = ", ".join(dict.fromkeys([*near, *(c.repo for c in own)])) or "none"
-        raise ValueError(f"unknown weights {source!r}; for {key} {variant!r}: {known}; a file is given as a Path")
-    if checkpoint not in own:
-        raise ValueError(f"{checkpoint.repo} holds weights of {checkpoint.key} {checkpoint.variant!r}, not {variant!r}")
-    return checkpoint
 
 
 def fetch(checkpoint: Checkpoint) -> Path:
@@ -182,7 +106,3 @@ def _verify(path: Path, sha256: str | None, repo: str) -> None:
             f"the file of {repo} has the checksum {found[:12]}..., not {min(wrong)[:12]}...: it was damaged on its "
             "way, or somebody changed it. It was removed from the cache; try again"
         )
-
-
-def _input(colours: str, interpolation: str, crop: float | None) -> Preprocessing:
-    return Preprocessing(**_COLOURS[colours], interpolation=interpolation, crop=crop)

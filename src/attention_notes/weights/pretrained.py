@@ -1,27 +1,53 @@
-"""A model with weights: first as the weights want it, and then as it was asked for."""
+"""``pretrained=`` for the factories of models: first a model as the weights want it, and then as it was asked for."""
 
 from collections.abc import Callable, Mapping
+from functools import wraps
+from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from attention_notes.weights.hub import Checkpoint, fetch, find
-from attention_notes.weights.pretrained import Source
-from attention_notes.weights import layouts, load_weights, table
+from attention_notes.weights import foreign, layouts, load_weights
+from attention_notes.weights.checkpoints import Checkpoint, find
 from attention_notes.weights.files import read_weights
+from attention_notes.weights.hub import fetch
 from attention_notes.weights.layouts import State
+
+Source = bool | str | PathLike[str] | Mapping[str, Tensor]
+Made = TypeVar("Made")
 
 _RESIZED = ("image_size", "window")  # what ``resize`` changes afterwards
 _IN_TRAINING = ("dropout", "drop_path")  # what weights do not depend on
 
 
-def load(build: Callable[..., Any], variant: str, source: Source, **options: Any) -> nn.Module:
-    """A model with weights, as ``attention_notes.weights.pretrained.pretrainable`` describes it; it keeps its ``checkpoint``.
+def pretrainable(build: Callable[..., Made]) -> Callable[..., Made]:
+    """Let a factory take official weights.
+
+    The factory gets another argument, ``pretrained``: True for the first weights that are listed for the variant, a
+    repository of the list (``python -m attention_notes list``), the path of a file, or a state dict, in any layout
+    that ``attention_notes.weights`` knows. What is not given is then as the weights want it: ``num_classes``,
+    ``image_size``. What is given and differs is made of them: another head is drawn anew, positions are interpolated,
+    the patches' map is summed or repeated over other channels.
+
+    Raises:
+        ValueError: if there are no such weights, or if they do not fit the model that is asked for.
+        attention_notes.weights.hub.HubError: if the weights cannot be had: no network, a file that is damaged.
+    """
+
+    @wraps(build)
+    def factory(variant: str, *, pretrained: Source = False, **options: Any) -> Made:
+        return build(variant, **options) if pretrained is False else load(build, variant, pretrained, **options)
+
+    return factory
+
+
+def load(build: Callable[..., Any], variant: str, source: Source, **options: Any) -> Any:
+    """A model with weights, as ``pretrainable`` describes it; it keeps its ``checkpoint``.
 
     Args:
-        build: a factory of random models; the module that it is in has the name of its paper's key.
+        build: a factory of random models, named as its paper's key.
         variant: name of the variant.
         source: True, a repository, the path of a file, or a state dict.
         options: of the factory.
@@ -30,7 +56,7 @@ def load(build: Callable[..., Any], variant: str, source: Source, **options: Any
         ValueError: if there are no such weights, or if what is asked for cannot be made of them.
         attention_notes.weights.hub.HubError: if they cannot be had.
     """
-    key = build.__module__.rsplit(".", 1)[-1]
+    key = build.__name__
     asked = {name: options.pop(name) for name in ("num_classes", "channels", *_RESIZED) if name in options}
     if fixed := [name for name in options if name not in _IN_TRAINING]:
         raise ValueError(
@@ -76,16 +102,16 @@ def _first(
         return {"num_classes": checkpoint.classes, **checkpoint.build}
     with torch.device("meta"):
         model = build(variant, **{**options, "num_classes": 1, "channels": 3})
-    tables = table(model)
+    known = foreign(model)
     layout = min(layouts(model).values(), key=lambda one: sum(map(len, one.misfits(state, model))))
 
     def theirs(ours: str) -> Tensor | None:
         """What is called so here, whoever named it."""
         return state.get(ours, state.get(layout.match(ours).theirs[0]))
 
-    head = theirs(f"{tables.HEADS[0]}.bias")
-    size = tables.stored_size(model, theirs) if hasattr(tables, "stored_size") else None
-    if size is None and tables.__name__.endswith(("vit", "deit")):
+    head = theirs(f"{known.heads[0]}.bias")
+    size: Any = known.stored_size(model, theirs)
+    if size is None and known.fixed_size:
         size = options.get("image_size")
     return {"num_classes": None if head is None else len(head), **({"image_size": size} if size else {})}
 
@@ -98,7 +124,7 @@ def _with_channels(model: Any, other: Any, checkpoint: Checkpoint | None) -> Any
     """
     if checkpoint and checkpoint.resize:
         other.resize(**checkpoint.resize)
-    name = table(model).STEM
+    name = foreign(model).stem
     state, wanted = model.state_dict(), other.state_dict()[name]
     of_channels = state[name].flatten(1).unflatten(1, (3, -1))
     channels = wanted.numel() // of_channels[:, 0].numel()
@@ -116,7 +142,7 @@ def _resize(model: Any, size: Mapping[str, Any]) -> None:
 
 def _change_heads(model: nn.Module, like: nn.Module) -> None:
     """Heads as those of ``like``; one for as many classes stays, another is drawn as those of the papers are."""
-    for name in table(model).HEADS:
+    for name in foreign(model).heads:
         old, new = model.get_submodule(name), like.get_submodule(name)
         if isinstance(new, nn.Linear):
             if isinstance(old, nn.Linear) and old.out_features == new.out_features:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from attention_notes.claims import load_facts
-from attention_notes.papers.resnet import ResNet, basic, resnet
+from attention_notes.inspect import count_macs, count_parameters
 from attention_notes.papers.cbam import (
     CBAM,
     VARIANTS,
@@ -22,7 +22,7 @@ from attention_notes.papers.cbam import (
     parallel,
     spatial_first,
 )
-from attention_notes.inspect import count_macs, count_parameters
+from attention_notes.papers.resnet import ResNet, basic, resnet
 
 BATCH, CHANNELS, Y, X = 2, 11, 5, 7
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

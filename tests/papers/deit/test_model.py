@@ -9,9 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from scipy.stats import chisquare, kstest
-from test_vit import randomised
 
 from attention_notes.claims import close, load_facts
+from attention_notes.inspect import count_macs, count_parameters
 from attention_notes.papers.deit import (
     RECIPE,
     VARIANTS,
@@ -30,8 +30,8 @@ from attention_notes.papers.deit import (
     soft_distillation,
 )
 from attention_notes.papers.vit import ClassToken, PatchEmbedding, VisionTransformer, vit
-from attention_notes.inspect import count_macs, count_parameters
 from attention_notes.weights import layouts, to_layout, to_timm
+from tests.papers.vit.test_model import randomised
 
 # exact, of timm's deit_*_patch16_*
 PARAMETERS = {variant: line["parameters"] for variant, line in load_facts("deit")["variants"].items()}

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from attention_notes.claims import close, load_facts
-from attention_notes.papers.resnet import ResNet, basic
+from attention_notes.inspect import count_macs, count_parameters, record_attention
 from attention_notes.papers.dnl import (
     DNL,
     VARIANTS,
@@ -26,7 +26,7 @@ from attention_notes.papers.dnl import (
     whitened,
 )
 from attention_notes.papers.non_local import NonLocal
-from attention_notes.inspect import count_macs, count_parameters, record_attention
+from attention_notes.papers.resnet import ResNet, basic
 
 # every dimension another prime: 3 maps of 11 channels and 5 x 7 positions, queries of width 2
 BATCH, CHANNELS, MAP, N, INNER, SCALE = 3, 11, (5, 7), 35, 2, 1.7

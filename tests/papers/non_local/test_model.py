@@ -7,10 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from attention_notes.claims import close, load_facts
 from attention_notes.chapters.data import digits
-from attention_notes.papers.non_local.data import memory_games, panning
-from attention_notes.papers.resnet import ResNet, basic, resnet
+from attention_notes.claims import close, load_facts
+from attention_notes.inspect import count_macs, count_parameters, record_attention
 from attention_notes.papers.non_local import (
     C2D,
     VARIANTS,
@@ -25,7 +24,8 @@ from attention_notes.papers.non_local import (
     pool_then_embed,
     rectified_sums,
 )
-from attention_notes.inspect import count_macs, count_parameters, record_attention
+from attention_notes.papers.non_local.data import memory_games, panning
+from attention_notes.papers.resnet import ResNet, basic, resnet
 
 # every dimension another prime, but for the axes that are pooled
 BATCH, CHANNELS, INNER = 3, 11, 7

@@ -11,6 +11,7 @@ from einops import rearrange
 from torch import nn
 
 from attention_notes.claims import close, load_facts
+from attention_notes.inspect import count_macs, count_parameters, record_attention
 from attention_notes.nn.attention import attention_weights
 from attention_notes.nn.mlp import MLP
 from attention_notes.papers.pvt import (
@@ -30,7 +31,6 @@ from attention_notes.papers.pvt import (
     overlapping,
     pvt,
 )
-from attention_notes.inspect import count_macs, count_parameters, record_attention
 from attention_notes.weights import layouts, to_layout, to_timm
 
 # parameters with a head for 1000 classes, GMACs at 224 pixels; timm and transformers have the same parameters

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from attention_notes.papers.resnet import VARIANTS, bottleneck, resnet
 from attention_notes.inspect import count_macs, count_parameters
+from attention_notes.papers.resnet import VARIANTS, bottleneck, resnet
 
 # torchvision's table of weights; parameters, GMACs
 PUBLISHED = {

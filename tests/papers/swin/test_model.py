@@ -10,6 +10,7 @@ from einops import rearrange
 from torch import nn
 
 from attention_notes.claims import close, find, load_facts, rounds_to
+from attention_notes.inspect import count_macs, count_parameters, record_attention
 from attention_notes.nn.windows import ContinuousPositionBias, Windows
 from attention_notes.papers.swin import (
     VARIANTS,
@@ -22,11 +23,10 @@ from attention_notes.papers.swin import (
     WindowAttention,
     swin,
 )
+from attention_notes.papers.swin.weights import TORCHVISION_ROWS, sizes
 from attention_notes.papers.vit import SelfAttention
-from attention_notes.inspect import count_macs, count_parameters, record_attention
 from attention_notes.weights import layouts, to_timm
 from attention_notes.weights.layouts import Layout
-from attention_notes.papers.swin.weights import TORCHVISION_ROWS, sizes
 
 # exact, as timm counts; the paper and the authors' MODELHUB.md print them rounded, and so the GMACs
 RECORDED = load_facts("swin")["variants"]

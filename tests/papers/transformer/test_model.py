@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from attention_notes.claims import load_facts
+from attention_notes.inspect import count_macs, count_parameters, record_attention
 from attention_notes.nn.attention import MultiHeadAttention
 from attention_notes.papers.transformer import (
     VARIANTS,
@@ -21,7 +22,6 @@ from attention_notes.papers.transformer import (
     learning_rate,
     transformer,
 )
-from attention_notes.inspect import count_macs, count_parameters, record_attention
 
 # exact, for the 37,000 tokens of section 5.1; the paper prints 65M and 213M, and the chapter says why
 PARAMETERS = {variant: line["parameters"] for variant, line in load_facts("transformer")["variants"].items()}

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from attention_notes.claims import close, load_facts
 from attention_notes.chapters.data import digits, shifted
+from attention_notes.claims import close, load_facts
+from attention_notes.inspect import count_macs, count_parameters, record_attention, rollout
 from attention_notes.nn.attention import attention_weights
 from attention_notes.papers.vit import (
     VARIANTS,
@@ -22,7 +23,6 @@ from attention_notes.papers.vit import (
     resize_positions,
     vit,
 )
-from attention_notes.inspect import count_macs, count_parameters, record_attention, rollout
 from attention_notes.weights import layouts, to_layout, to_timm
 from attention_notes.weights.layouts import Layout
 

@@ -28,7 +28,7 @@ def sentences() -> list[str]:
 
     Every Python carries a manual of its own, so a text read from there would change with the reader's Python.
     """
-    file = resources.files("attention_notes") / "data" / "manual" / "sentences.txt.gz"
+    file = resources.files("attention_notes.chapters.data") / "manual" / "sentences.txt.gz"
     return gzip.decompress(file.read_bytes()).decode().splitlines()
 
 

@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from attention_notes.chapters.widgets import Live
-from attention_notes.papers.vit import PatchEmbedding, VisionTransformer
 from attention_notes.chapters.plots import gallery
+from attention_notes.chapters.widgets import Live
 from attention_notes.inspect import record_attention
+from attention_notes.papers.vit import PatchEmbedding, VisionTransformer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,10 +12,10 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from attention_notes.chapters.widgets import Live, pack, picture
-from attention_notes.chapters.widgets.inspector import planes_of
 from attention_notes.chapters.plots import canvas
 from attention_notes.chapters.plots.attention import looking
+from attention_notes.chapters.widgets import Live, pack, picture
+from attention_notes.chapters.widgets.inspector import planes_of
 from attention_notes.inspect.attention_maps import Layer, Seen
 from attention_notes.inspect.token_geometry import NAMES, At, Grid, Places
 

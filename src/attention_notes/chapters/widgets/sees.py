@@ -17,9 +17,9 @@ from einops.layers.torch import Rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from attention_notes.chapters.widgets import Live
 from attention_notes.nn.mlp import MLP
 from attention_notes.nn.windows import Windows
-from attention_notes.chapters.widgets import Live
 from attention_notes.papers import pvt, swin, vit
 from attention_notes.papers.non_local import EmbeddedGaussian, NonLocal
 

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from attention_notes.nn.attention import attention_weights
-from attention_notes.nn.windows import Windows, join_windows
 from attention_notes.chapters.widgets import Live, pack
 from attention_notes.chapters.widgets.sees import pack_bits
+from attention_notes.nn.attention import attention_weights
+from attention_notes.nn.windows import Windows, join_windows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -3,11 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from attention_notes.weights import vit
+from attention_notes.papers.deit.model import DistilledVisionTransformer
+from attention_notes.papers.vit import weights as vit
+from attention_notes.weights import Foreign, foreign
 from attention_notes.weights.layouts import Layout, Row
-
-HEADS = ("class_head", "distillation_head")
-STEM = "encoder.patches.projection.weight"
 
 
 def _sizes(model: Any) -> dict[str, int]:
@@ -38,3 +37,9 @@ LAYOUTS = (
         )
     ),
 )
+
+
+@foreign.register
+def _(model: DistilledVisionTransformer) -> Foreign:
+    heads = ("class_head", "distillation_head")
+    return Foreign(LAYOUTS, heads, "encoder.patches.projection.weight", stored_size, fixed_size=True)

@@ -28,8 +28,8 @@ from torch import Tensor, nn
 
 from attention_notes.nn.attention import MultiHeadAttention
 from attention_notes.nn.drop_path import DropPath, depth_rates
-from attention_notes.nn.sizes import Size, pair
 from attention_notes.nn.mlp import MLP
+from attention_notes.nn.sizes import Size, pair
 from attention_notes.weights.pretrained import pretrainable
 
 _norm = partial(nn.LayerNorm, eps=1e-6)  # the authors' epsilon, but for the norms right after a convolution

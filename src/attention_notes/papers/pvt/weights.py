@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import nn
 
+from attention_notes.papers.pvt.model import PyramidVisionTransformer
+from attention_notes.weights import Foreign, foreign
 from attention_notes.weights.layouts import Layout, Row
 
-HEADS = ("head",)
-STEM = "stages.0.patches.projection.weight"
 _BLOCK = "stages.{i}.blocks.{j}"
 _LAST = "stages.3"
 _ATTEND = f"{_BLOCK}.attention.attend"
@@ -123,3 +123,8 @@ LAYOUTS = (
         ),
     ),
 )
+
+
+@foreign.register
+def _(model: PyramidVisionTransformer) -> Foreign:
+    return Foreign(LAYOUTS, ("head",), "stages.0.patches.projection.weight", stored_size)

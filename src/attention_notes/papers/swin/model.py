@@ -30,8 +30,8 @@ from torch import Tensor, nn
 
 from attention_notes.nn.attention import attention
 from attention_notes.nn.drop_path import DropPath, depth_rates
-from attention_notes.nn.sizes import Size, pair
 from attention_notes.nn.mlp import MLP
+from attention_notes.nn.sizes import Size, pair
 from attention_notes.nn.windows import ContinuousPositionBias, Pair, RelativePositionBias, Windows, four_neighbours
 from attention_notes.papers.vit import PatchEmbedding
 from attention_notes.weights.pretrained import pretrainable

@@ -5,11 +5,11 @@ from typing import Any
 
 from torch import Tensor
 
-from attention_notes.weights.layouts import Layout, Row, State, fill
+from attention_notes.papers.swin.model import Swin
 from attention_notes.papers.vit.weights import PATCHES
+from attention_notes.weights import Foreign, foreign
+from attention_notes.weights.layouts import Layout, Row, State, fill
 
-HEADS = ("head",)
-STEM = "patches.projection.weight"
 TABLE = "(dy dx) h -> h dy dx"  # one row for each offset between query and key, as in ``relative_index``
 _BLOCK = "stages.{i}.blocks.{j}"
 
@@ -187,3 +187,8 @@ LAYOUTS = (
         sizes=sizes,
     ),
 )
+
+
+@foreign.register
+def _(model: Swin) -> Foreign:
+    return Foreign(LAYOUTS, ("head",), "patches.projection.weight")

@@ -4,12 +4,12 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from attention_notes.papers.vit.model import VisionTransformer
+from attention_notes.weights import Foreign, foreign
 from attention_notes.weights.layouts import Layout, Row
 
 PATCHES = "c ch py px -> c (ch py px)"
 QKV = ("query", "key", "value")
-HEADS = ("head",)
-STEM = "patches.projection.weight"
 
 
 def sizes(model: Any) -> dict[str, int]:
@@ -155,3 +155,8 @@ LAYOUTS = (
         },
     ),
 )
+
+
+@foreign.register
+def _(model: VisionTransformer) -> Foreign:
+    return Foreign(LAYOUTS, ("head",), "patches.projection.weight", stored_size, fixed_size=True)
