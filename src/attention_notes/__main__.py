@@ -149,8 +149,10 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _attend(options: argparse.Namespace) -> None:
-    import matplotlib as mpl
-
+    try:
+        import matplotlib as mpl
+    except ImportError:
+        raise ValueError('drawing needs matplotlib: pip install "attention-notes[book]"') from None
     mpl.use("agg")
     from attention_notes.chapters.plots.attention import attention_over
     from attention_notes.images.classify import input_size

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import cuda
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 ROW = {"name": "ViT-B/16", "dtype": "float32", "compiled": False, "batch": 1, "device": "cpu"}
 
 

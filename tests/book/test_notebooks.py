@@ -119,7 +119,7 @@ def test_a_notebook_works_alone_in_an_empty_folder(site, tmp_path):
 
 def test_a_changed_constant_in_the_package_makes_the_comparison_fail(site, tmp_path):
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    module = tmp_path / "src/attention_notes/papers/self_attention.py"
+    module = tmp_path / "src/attention_notes/papers/self_attention/model.py"
     text = module.read_text(encoding="utf-8")
     assert "scale: float = 1.0" in text
     module.write_text(text.replace("scale: float = 1.0", "scale: float = 1.1"), encoding="utf-8")
@@ -129,7 +129,15 @@ def test_a_changed_constant_in_the_package_makes_the_comparison_fail(site, tmp_p
     assert "failed" in run.stdout
 
 
-def test_a_changed_script_of_a_live_figure_makes_the_chapters_that_carry_it_stale():
-    behind = {chapter.stem: {file.name for file in files_behind(chapter, ROOT)} for chapter in CHAPTERS}
-    assert {"live.js", "live.css", "draw.js"} <= behind["vit"]
-    assert not {name for name in behind["cbam"] if name.endswith((".js", ".css"))}, "it has no live figure"
+def test_what_stands_behind_a_chapter():
+    package = ROOT / "src/attention_notes"
+    behind = {
+        chapter.stem: {file.as_posix().removeprefix(f"{package}/") for file in files_behind(chapter, ROOT)}
+        for chapter in CHAPTERS
+    }
+    assert not [name for files in behind.values() for name in files if name.endswith((".js", ".css"))], (
+        "carried by none"
+    )
+    assert {"papers/swin/model.py", "papers/swin/facts.yml", "papers/swin/checkpoints.yml"} <= behind["zoo"]
+    assert "papers/swin/model.py" not in behind["vit"] | behind["transformer"] | behind["layer_norm"]
+    assert {"weights/layouts.py", "papers/vit/weights.py", "papers/vit/geometry.py"} <= behind["vit"]

@@ -68,21 +68,25 @@ def append(file: Path, text: str) -> None:
 
 
 def test_the_life_of_a_small_book(small):
-    layers = small / "src/attention_notes/layers"
+    nn = small / "src/attention_notes/nn"
     begin = worked()
     assert executed(small) == [], "an unchanged book executes nothing"
     assert worked() - begin < 10, "seconds of the processor: a busy machine is not a slow build"
-    append(layers / "mlp.py", "\n# another word\n")
+    append(nn / "mlp.py", "\nANOTHER = 'line'\n")
     assert executed(small) == ["perceptron"], "only the chapter that imports the module"
-    append(layers / "attention.py", "\nMultiHeadAttention.__name__ = 'ManyHeads'\n")
+    text = (nn / "mlp.py").read_text(encoding="utf-8")
+    (nn / "mlp.py").write_text(text.replace('"""', '"""In other words. ', 1) + "\n# a comment\n", encoding="utf-8")
+    append(small / "src/attention_notes/chapters/widgets/live.css", "/* another coat */\n")
+    assert executed(small) == [], "a docstring, a comment and a style change no output"
+    append(nn / "attention.py", "\nMultiHeadAttention.__name__ = 'ManyHeads'\n")
     assert executed(small) == ["heads"]
     assert "ManyHeads" in (small / "_build/html/book/heads.html").read_text(encoding="utf-8"), (
         "the page is made anew, too"
     )
-    append(layers / "attention.py", "\nfrom attention_notes.nn import mlp as _mlp\n")
+    append(nn / "attention.py", "\n_mlp = __import__('importlib').import_module('attention_notes.nn.mlp')\n")
     assert executed(small) == ["heads"]
-    append(layers / "mlp.py", "\n# and another\n")
-    assert executed(small) == ["heads", "perceptron"], "also a chapter that imports it through another module"
+    append(nn / "mlp.py", "\nAND = 'another'\n")
+    assert executed(small) == ["heads", "perceptron"], "also a chapter that imports it by its name in a string"
     append(small / "book/heads.md", "\nA last word.\n")
     assert executed(small) == [], "prose is not executed"
     index = (small / "_build/html/searchindex.js").read_text(encoding="utf-8")
@@ -136,7 +140,8 @@ check("heads-gain", above("gain", GAIN, 0.2))
     ],
 )
 def test_a_check_that_fails_is_marked_and_listed_and_the_site_is_there(small, one, two, gain, status, listed):
-    facts = small / "src/attention_notes/facts/heads.yml"
+    facts = small / "src/attention_notes/papers/heads/facts.yml"
+    facts.parent.mkdir()
     facts.write_text(CHECKS, encoding="utf-8")
     heads = (small / "book/heads.md").read_text(encoding="utf-8")
     append(small / "book/heads.md", CELL.replace("ONE", str(one)).replace("TWO", str(two)).replace("GAIN", str(gain)))
@@ -152,7 +157,7 @@ def test_a_check_that_fails_is_marked_and_listed_and_the_site_is_there(small, on
         assert "verdict-holds" in page
     finally:
         (small / "book/heads.md").write_text(heads, encoding="utf-8")
-        facts.unlink()
+        shutil.rmtree(facts.parent)
 
 
 def test_a_twin_is_rewritten_for_what_is_exact_and_not_for_what_is_approximate(small):
@@ -181,7 +186,8 @@ def test_a_twin_is_rewritten_for_what_is_exact_and_not_for_what_is_approximate(s
     ],
 )
 def test_a_chapter_with_a_mistaken_claim_fails_before_anything_runs(small, cell, message):
-    facts = small / "src/attention_notes/facts/heads.yml"
+    facts = small / "src/attention_notes/papers/heads/facts.yml"
+    facts.parent.mkdir()
     facts.write_text("paper: {title: Heads, authors: A, year: 2017, url: none}\nclaims: {}\n", encoding="utf-8")
     heads = (small / "book/heads.md").read_text(encoding="utf-8")
     append(small / "book/heads.md", f"\n```{{code-cell}}\n{cell}\n```\n")
@@ -189,7 +195,7 @@ def test_a_chapter_with_a_mistaken_claim_fails_before_anything_runs(small, cell,
         build = jupyter_book(small)
     finally:
         (small / "book/heads.md").write_text(heads, encoding="utf-8")
-        facts.unlink()
+        shutil.rmtree(facts.parent)
     assert build.returncode != 0
     assert message in build.stdout + build.stderr
     assert "Executing notebook" not in build.stdout + build.stderr

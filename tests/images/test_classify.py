@@ -283,6 +283,6 @@ def test_a_list_that_is_not_known_is_refused():
 
 
 def test_the_names_travel_with_the_licence_of_wordnet():
-    folder = resources.files("attention_notes") / "data/imagenet"
+    folder = resources.files("attention_notes") / "images/imagenet"
     assert "WordNet 3.0 Copyright 2006 by Princeton University" in (folder / "LICENSE-WORDNET.txt").read_text("utf-8")
     assert len((folder / "classes.tsv.gz").read_bytes()) < 400_000

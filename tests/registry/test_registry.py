@@ -1,4 +1,4 @@
-"""The zoo: every variant is recorded, counted and held against its reference, and a model that is off is seen."""
+"""The registry: every variant is recorded, counted and held against its reference, and a model that is off is seen."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from attention_notes import registry as zoo
+from attention_notes import registry
 from attention_notes.chapters.model_table import COLUMNS, Table
 from attention_notes.inspect import count_activations
 from attention_notes.registry import parity
@@ -18,9 +18,9 @@ FUSED = {"vit:Ti/16": 4.1, "vit:B/16": 16.5, "resnet:resnet50": 11.1}
 UNFUSED = {"deit:S/16": 11.9, "swin:swin_t": 17.1}
 
 
-@pytest.mark.parametrize("name", zoo.MODELS)
+@pytest.mark.parametrize("name", registry.MODELS)
 def test_every_variant_of_every_family_has_a_record_with_a_source_for_what_is_quoted(name):
-    record = zoo.model(name).record
+    record = registry.model(name).record
     assert record.parameters > 1e6
     assert record.gmacs > 0
     assert all(50 < accuracy < 100 for accuracy in [record.top1 or 70, *record.pretrained.values()])
@@ -31,15 +31,15 @@ def test_every_variant_of_every_family_has_a_record_with_a_source_for_what_is_qu
     "name", ["vit:Ti/16", "deit:S/16 distilled", "pvt:pvt_v2_b0", "resnet:resnet18", "transformer:base"]
 )
 def test_a_model_measures_what_is_recorded(name):
-    row = zoo.measure(name)
-    record = zoo.model(name).record
+    row = registry.measure(name)
+    record = registry.model(name).record
     assert row.parameters == record.parameters
     assert round(row.macs / 1e9, 2) == record.gmacs
 
 
 @pytest.mark.parametrize(("name", "millions"), FUSED.items())
 def test_activations_are_those_of_timms_table(name, millions):
-    assert zoo.measure(name).activations / 1e6 == pytest.approx(millions, rel=0.01)
+    assert registry.measure(name).activations / 1e6 == pytest.approx(millions, rel=0.01)
 
 
 @pytest.mark.parametrize(("name", "millions"), UNFUSED.items())
@@ -50,7 +50,7 @@ def test_with_scores_and_answers_they_are_those_of_timms_older_table(name, milli
     else:
         stages = zip((2, 2, 6, 2), (3, 6, 12, 24), (64, 16, 4, 1), (96, 192, 384, 768), strict=True)
         written = sum(depth * windows * (heads * 49**2 + 49 * c) for depth, heads, windows, c in stages)
-    assert (zoo.measure(name).activations + written) / 1e6 == pytest.approx(millions, rel=0.01)
+    assert (registry.measure(name).activations + written) / 1e6 == pytest.approx(millions, rel=0.01)
 
 
 def test_activations_are_what_linear_maps_and_convolutions_write_and_nothing_else():
@@ -86,17 +86,17 @@ def test_a_product_with_one_matrix_is_counted_however_it_is_written_and_with_a_b
 
 
 def test_a_larger_image_costs_more_and_the_largest_model_needs_no_memory():
-    assert zoo.measure("vit:B/32", size=384).macs > 2.5 * zoo.measure("vit:B/32").macs
-    assert zoo.measure("swin:swinv2_g").parameters == 3_001_940_680
+    assert registry.measure("vit:B/32", size=384).macs > 2.5 * registry.measure("vit:B/32").macs
+    assert registry.measure("swin:swinv2_g").parameters == 3_001_940_680
 
 
 def test_an_unknown_name_lists_near_ones():
     with pytest.raises(ValueError, match=r"unknown model 'vit:B16'; did you mean vit:B/16"):
-        zoo.model("vit:B16")
+        registry.model("vit:B16")
     with pytest.raises(ValueError, match=r"did you mean swin:swin_t"):
-        zoo.model("swin_t")
+        registry.model("swin_t")
     with pytest.raises(ValueError, match=r"unknown model '\?'; the families are cbam, deit"):
-        zoo.model("?")
+        registry.model("?")
 
 
 LINE = {"parameters": 5, "gmacs": 1.0}
@@ -113,25 +113,25 @@ LINE = {"parameters": 5, "gmacs": 1.0}
 )
 def test_an_ill_formed_line_is_refused(lines, message):
     with pytest.raises(ValueError, match=message):
-        zoo.parse_record("swin", "S", lines)
+        registry.parse_record("swin", "S", lines)
 
 
 def test_a_published_number_is_taken_from_its_claim():
     line = {**LINE, "published": "swin-gmacs-t", "source": "a table"}
-    assert zoo.parse_record("swin", "S", {"S": line}).published == "4.5G"
-    assert zoo.parse_record("swin", "S", {"S": {**line, "published": "7.7G"}}).published == "7.7G"
+    assert registry.parse_record("swin", "S", {"S": line}).published == "4.5G"
+    assert registry.parse_record("swin", "S", {"S": {**line, "published": "7.7G"}}).published == "7.7G"
 
 
 def recorded(monkeypatch, name, **changes):
     """The model's row when its record says something else."""
-    record = replace(zoo.model(name).record, **changes)
-    monkeypatch.setattr(zoo.Model, "record", property(lambda self: record))
-    return zoo.examine(name)
+    record = replace(registry.model(name).record, **changes)
+    monkeypatch.setattr(registry.Model, "record", property(lambda self: record))
+    return registry.examine(name)
 
 
 @pytest.mark.parametrize("name", ["vit:Ti/16", "deit:Ti/16 distilled", "pvt:pvt_tiny", "pvt:pvt_v2_b0", "swin:swin_t"])
 def test_a_full_size_model_equals_its_reference(name):
-    row = zoo.examine(name)
+    row = registry.examine(name)
     assert row.ok, row
     assert row.parity.startswith(("timm, ", "transformers, "))
 
@@ -148,7 +148,7 @@ def test_a_number_that_is_off_is_marked(monkeypatch, changes, wrong):
     row = recorded(monkeypatch, "resnet:resnet18", **changes)
     assert row.wrong == (wrong,)
     assert not row.ok
-    lines = zoo.report([row, replace(row, wrong=())]).splitlines()
+    lines = registry.report([row, replace(row, wrong=())]).splitlines()
     assert lines[1].startswith("✗")
     assert f"OFF: {wrong}" in lines[1]
     assert lines[2].startswith("✓")
@@ -171,24 +171,24 @@ def test_a_weight_that_is_off_is_marked(monkeypatch, damage):
 
     to_layout = parity.to_layout
     monkeypatch.setattr(parity, "to_layout", spoilt)
-    row = zoo.examine("vit:Ti/16")
+    row = registry.examine("vit:Ti/16")
     assert row.wrong == ("logits",)
 
 
 def test_logits_that_are_not_numbers_are_off(monkeypatch):
-    monkeypatch.setattr(zoo, "difference", lambda *_: float("nan"))
-    assert zoo.examine("vit:Ti/16").wrong == ("logits",)
+    monkeypatch.setattr(registry, "difference", lambda *_: float("nan"))
+    assert registry.examine("vit:Ti/16").wrong == ("logits",)
 
 
 def test_a_reference_that_is_not_installed_is_said_to_be_so(monkeypatch):
     monkeypatch.setattr(parity.importlib.util, "find_spec", lambda name: None)
-    row = zoo.examine("vit:Ti/16")
+    row = registry.examine("vit:Ti/16")
     assert row.parity == "timm is not installed"
     assert row.ok
 
 
 def test_weights_are_random_and_no_two_matrices_are_alike():
-    model = zoo.model("vit:Ti/16").build(depth=2)
+    model = registry.model("vit:Ti/16").build(depth=2)
     parity.fill(model)
     first, second = model.blocks
     assert not torch.equal(first.mlp.expand.weight, second.mlp.expand.weight)
@@ -200,7 +200,7 @@ def test_weights_are_random_and_no_two_matrices_are_alike():
 
 
 def test_the_table_has_a_line_for_each_model_and_sorts_by_numbers():
-    measured = {name: zoo.measure(name) for name in ("vit:Ti/16", "resnet:resnet18")}
+    measured = {name: registry.measure(name) for name in ("vit:Ti/16", "resnet:resnet18")}
     text, html = repr(Table(measured)), Table(measured)._repr_html_()
     assert [line.split()[0] for line in text.splitlines()] == ["model", "vit:Ti/16", "resnet:resnet18"]
     assert html.count("<tr") == 3

@@ -31,7 +31,8 @@ class Map(Entries):
 
     def run(self) -> list[nodes.Node]:
         keys = [key for key in self.chapters() if load_facts(key)["paper"]]
-        steps = [step for key in keys for step in steps_of(key, Path(self.env.srcdir))]
+        every = (step for key in keys for step in steps_of(key, Path(self.env.srcdir)))
+        steps = [step for step in every if step.parent in keys]  # a parent may have no chapter
         labels = {key: self.env.titles[self.page(key)].astext() for key in keys}
         links = {key: self.env.app.builder.get_relative_uri(self.env.docname, self.page(key)) for key in keys}
         drawing = nodes.raw("", draw(labels, links, steps), format="html")
@@ -42,7 +43,7 @@ class Map(Entries):
 def steps_of(key: str, root: Path) -> list[Step]:
     """The steps that led to a paper, in the order of its facts."""
     parents = load_facts(key)["paper"].get("builds_on", {})
-    module = root / f"src/attention_notes/papers/{key}.py"
+    module = root / f"src/attention_notes/papers/{key}/model.py"
     taken = imported(module.read_text(encoding="utf-8")) if module.exists() else {}
     return [Step(key, parent, change, taken.get(parent, ())) for parent, change in parents.items()]
 
@@ -51,7 +52,7 @@ def imported(source: str) -> dict[str, tuple[str, ...]]:
     """What a module imports from the modules of other papers, by their keys."""
     room = "attention_notes.papers."
     return {
-        node.module.removeprefix(room): tuple(alias.name for alias in node.names)
+        node.module.removeprefix(room).split(".")[0]: tuple(alias.name for alias in node.names)
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(room)
     }

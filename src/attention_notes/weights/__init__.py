@@ -43,7 +43,7 @@ def foreign(model: nn.Module) -> Foreign:
     Raises:
         ValueError: if nothing is.
     """
-    known = ", ".join(kind.__name__ for kind in foreign.registry if kind is not object)
+    known = ", ".join(sorted(kind.__name__ for kind in foreign.registry if kind is not object))
     raise ValueError(f"no foreign weights are known for {type(model).__name__}; for these they are: {known}")
 
 
