@@ -30,7 +30,7 @@ def files_behind(chapter: Path, root: Path) -> list[Path]:
     papers; and the lock. Styles and scripts of widgets are left out: a page gets them beside its outputs.
     """
     package = root / "src" / PACKAGE
-    keys = [file.parent.name for file in package.glob("papers/*/facts.yml")]
+    keys = [file.parent.name for file in package.glob("papers/*/family.py")]
     waiting = [*modules(chapter.read_text(encoding="utf-8"))]
     found: set[Path] = set()
     while waiting:

@@ -1,0 +1,1 @@
+"""The models side by side: no paper, and so no model; what is stated of them has facts like those of a paper."""
