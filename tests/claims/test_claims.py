@@ -1,6 +1,7 @@
 """A check prints what it measured, says where that contradicts the record, and refuses what is no measurement."""
 
 import math
+from importlib import resources
 
 import numpy as np
 import pytest

@@ -21,8 +21,8 @@ UNFUSED = {"deit:S/16": 11.9, "swin:swin_t": 17.1}
 @pytest.mark.parametrize("name", registry.MODELS)
 def test_every_variant_of_every_family_has_a_record_with_a_source_for_what_is_quoted(name):
     record = registry.model(name).record
-    assert record.parameters > 1e6
-    assert record.gmacs > 0
+    assert record.parameters > 0
+    assert record.gmacs >= 0
     assert all(50 < accuracy < 100 for accuracy in [record.top1 or 70, *record.pretrained.values()])
     assert record.source or not (record.published or record.top1 or record.pretrained)
 

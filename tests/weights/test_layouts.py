@@ -8,25 +8,22 @@ import pytest
 import torch
 from torch import nn
 
+from attention_notes.papers import families
 from attention_notes.papers.cbam import cbam
-from attention_notes.papers.deit import VARIANTS as DEITS
-from attention_notes.papers.deit import deit
 from attention_notes.papers.pvt import V2, pvt
-from attention_notes.papers.pvt import VARIANTS as PVTS
-from attention_notes.papers.swin import VARIANTS as SWINS
 from attention_notes.papers.swin import swin
-from attention_notes.papers.vit import VARIANTS as VITS
 from attention_notes.papers.vit import MeanPooling, vit
 from attention_notes.weights import layouts, load_weights, to_layout, to_timm
+from attention_notes.weights.checkpoints import lists
 from attention_notes.weights.layouts import Layout, fill
 from tests.weights.cases import MODELS
 from tests.weights.parity import randomised
 
 UNPUBLISHED = ("swinv2_h", "swinv2_g")
 VARIANTS = [
-    (build, variant)
-    for build, variants in ((vit, VITS), (deit, DEITS), (swin, SWINS), (pvt, PVTS))
-    for variant in variants
+    (families()[key].factory, variant)
+    for key in lists()
+    for variant in families()[key].variants
     if variant not in UNPUBLISHED
 ]
 EVERY = [(family, name) for family, build in MODELS.items() for name in layouts(build())]

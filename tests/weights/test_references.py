@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from attention_notes.claims import close
-from attention_notes.papers import deit, pvt, swin, vit
-from attention_notes.weights import layouts, load_weights, to_layout, to_timm
+from attention_notes.papers import families, swin
+from attention_notes.weights import layouts, load_weights, to_layout
+from tests.discovery import of_papers
 from tests.papers.pvt.foreign import with_the_authors_norms
 from tests.weights.cases import CASES, MODELS
 from tests.weights.parity import logits
@@ -99,46 +100,31 @@ def test_without_a_head_the_rest_travels(name):
 
 
 # every kind of model, the smallest and the largest; the papers' own tests count the parameters of all
-TIMM = {
-    **dict.fromkeys(("Ti/16", "B/32", "H/14"), vit.vit),
-    **dict.fromkeys(("deit S/16", "deit B/16 384 distilled"), deit.deit),
-    **dict.fromkeys(("swin_t", "swin_b_384", "swinv2_t", "swinv2_b_window16", "swinv2_l"), swin.swin),
-    **dict.fromkeys(("pvt_v2_b0", "pvt_v2_b2_li", "pvt_v2_b5"), pvt.pvt),
-}
-SIZES = {"Ti": "tiny", "S": "small", "B": "base", "L": "large", "H": "huge"}
-SWINS = {"t": "tiny", "s": "small", "b": "base", "l": "large"}
-
-
-def timms_name(variant):
-    if "/" in variant:
-        kind, size, patch = "deit" if "deit" in variant else "vit", *variant.removeprefix("deit ").split()[0].split("/")
-        distilled = "distilled_" if "distilled" in variant else ""
-        return f"{kind}_{SIZES[size]}_{distilled}patch{patch}_{384 if '384' in variant else 224}"
-    if "swin" in variant:
-        options = swin.VARIANTS[variant]
-        kind, size = variant.split("_")[:2]
-        patch = "" if kind == "swinv2" else "patch4_"
-        return f"{kind}_{SWINS[size]}_{patch}window{options['window']}_{options['image_size']}"
-    return variant
+PUBLISHED = [
+    *(("vit", variant) for variant in ("Ti/16", "B/32", "H/14")),
+    *(("deit", variant) for variant in ("S/16", "B/16 384 distilled")),
+    *(("swin", variant) for variant in ("swin_t", "swin_b_384", "swinv2_t", "swinv2_b_window16", "swinv2_l")),
+    *(("pvt", variant) for variant in ("pvt_tiny", "pvt_large", "pvt_v2_b0", "pvt_v2_b2_li", "pvt_v2_b5")),
+]
 
 
 @cache
 def on_meta(build, variant):
     with torch.device("meta"):
-        return build(variant.removeprefix("deit "))
+        return build(variant)
 
 
 def shapes(state):
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
-@pytest.mark.parametrize(("variant", "build"), TIMM.items(), ids=TIMM.keys())
-def test_published_models_have_the_names_and_shapes_of_timm(variant, build):
-    import timm
-
+@pytest.mark.parametrize(("key", "variant"), PUBLISHED)
+def test_published_models_have_the_names_and_shapes_of_their_references(key, variant):
+    family = families()[key]
+    reference = family.reference(variant)
     with torch.device("meta"):
-        theirs = timm.create_model(timms_name(variant), num_classes=1000)
-    assert shapes(to_timm(on_meta(build, variant))) == shapes(theirs.state_dict())
+        theirs = reference.build()
+    assert shapes(to_layout(on_meta(family.factory, variant), reference.layout)) == shapes(theirs.state_dict())
 
 
 @pytest.mark.parametrize("variant", ["swin_t", "swin_b"])
@@ -150,25 +136,9 @@ def test_published_models_have_the_names_and_shapes_of_torchvision(variant):
     assert shapes(to_layout(on_meta(swin.swin, variant), "torchvision")) == shapes(theirs.state_dict())
 
 
-@pytest.mark.parametrize("variant", ["pvt_tiny", "pvt_large"])
-def test_published_models_have_the_names_and_shapes_of_transformers(variant):
-    from transformers import PvtConfig, PvtForImageClassification
-
-    with torch.device("meta"):
-        theirs = PvtForImageClassification(PvtConfig(depths=pvt.VARIANTS[variant]["depths"], num_labels=1000))
-    assert shapes(to_layout(on_meta(pvt.pvt, variant), "transformers")) == shapes(theirs.state_dict())
+LAYOUTS = {name: known for _, name, known in of_papers("foreign", "LAYOUTS")}
 
 
 @pytest.mark.parametrize("family", MODELS)
 def test_the_layouts_of_a_family_are_these(family):
-    expected = {
-        "vit": {"timm", "transformers", "transformers, as loaded", "torchvision", "the authors"}
-        | {"transformers, without its head", "torchvision, as loaded"},
-        "deit": {"timm", "transformers", "transformers, as loaded"},
-        "swin": {"timm", "transformers", "transformers, as loaded", "torchvision", "the authors"},
-        "swinv2": {"timm", "transformers", "the authors"},
-        "pvt": {"transformers", "the authors"},
-        "pvt_v2": {"timm", "transformers", "the authors"},
-        "pvt_v2_li": {"timm", "transformers", "the authors"},
-    }
-    assert layouts(MODELS[family]()).keys() == expected[family]
+    assert layouts(MODELS[family]()).keys() == LAYOUTS[family]

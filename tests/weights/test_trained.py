@@ -12,16 +12,14 @@ from torch import nn
 from attention_notes.chapters import data
 from attention_notes.chapters.demo import show_trained
 from attention_notes.images.imagenet_names import names
-from attention_notes.papers.deit import deit
-from attention_notes.papers.pvt import pvt
-from attention_notes.papers.swin import swin
+from attention_notes.papers import families
 from attention_notes.papers.vit import VARIANTS, vit
 from attention_notes.weights import to_timm
-from attention_notes.weights.checkpoints import checkpoints, find
+from attention_notes.weights.checkpoints import checkpoints, find, lists
 from tests.weights.loopback import COMMIT
 
 BOOK = Path(__file__).parents[2] / "book"
-FACTORIES = {"vit": vit, "deit": deit, "swin": swin, "pvt": pvt}
+FACTORIES = {key: families()[key].factory for key in lists()}
 NAMES = {**FACTORIES, "data": data, "device": "cpu", "show_trained": show_trained}
 
 

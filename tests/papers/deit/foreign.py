@@ -11,3 +11,4 @@ CASES = {
     "deit timm": Case(partial(_deit, **FLAT), partial(timms_vit, "deit"), "timm", (10, 21)),
     "deit transformers": Case(partial(_deit, **FLAT), partial(huggings_vit, "deit"), LOADED, (10, 21)),
 }
+LAYOUTS = {"deit": {"timm", "transformers", "transformers, as loaded"}}

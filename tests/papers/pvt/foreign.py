@@ -57,3 +57,8 @@ CASES = {
         (64, 64),
     ),
 }
+LAYOUTS = {
+    "pvt": {"transformers", "the authors"},
+    "pvt_v2": {"timm", "transformers", "the authors"},
+    "pvt_v2_li": {"timm", "transformers", "the authors"},
+}

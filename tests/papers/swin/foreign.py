@@ -49,3 +49,7 @@ CASES = {
     "swinv2 timm": Case(partial(_swinv2, **WINDOWS), partial(timms_swin, 2), "timm", (24, 60)),
     "swinv2 transformers": Case(partial(_swinv2, **RAGGED), partial(huggings_swin, 2), "transformers", (34, 66)),
 }
+LAYOUTS = {
+    "swin": {"timm", "transformers", "transformers, as loaded", "torchvision", "the authors"},
+    "swinv2": {"timm", "transformers", "the authors"},
+}

@@ -46,3 +46,14 @@ CASES = {
     "vit torchvision": Case(partial(_vit, **SQUARE), torchvisions_vit, "torchvision, as loaded", (35, 35), 3),
     "vit transformers": Case(partial(_vit, **FLAT), partial(huggings_vit, "vit"), LOADED, (10, 21)),
 }
+LAYOUTS = {
+    "vit": {
+        "timm",
+        "transformers",
+        "transformers, as loaded",
+        "transformers, without its head",
+        "torchvision",
+        "torchvision, as loaded",
+        "the authors",
+    }
+}

@@ -1,0 +1,55 @@
+"""Averaging Is Nearly Enough.
+
+A paper that was never written. The idea: every patch is given the mean of all patches.
+
+Departures: none.
+"""
+
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from attention_notes.nn.sizes import Size
+from attention_notes.papers.vit import PatchEmbedding
+
+
+class Averaging(nn.Module):
+    """x + W mean(x): every token gets the same map of the mean of all tokens (equation 1).
+
+    Args:
+        dim: width ``c`` of the tokens.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.output = nn.Linear(dim, dim)
+
+    def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
+        """Add the mean, mapped."""
+        return x + self.output(x.mean(1, keepdim=True))
+
+
+class Classifier(nn.Module):
+    """Patches, two averagings with a non-linearity between them, and a head on the mean."""
+
+    def __init__(self, dim: int, *, patch: int, image_size: Size, num_classes: int) -> None:
+        super().__init__()
+        self.patches = PatchEmbedding(dim, image_size=image_size, patch=patch)
+        self.blocks = nn.Sequential(Averaging(dim), nn.GELU(), Averaging(dim))
+        self.head = nn.Linear(dim, num_classes)
+
+    def forward(self, images: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b k"]:
+        """Logits of the ``k`` classes."""
+        return self.head(self.blocks(self.patches(images)).mean(1))
+
+
+# table 1
+VARIANTS: dict[str, dict[str, Any]] = {"tiny": {"dim": 16, "patch": 16}}
+
+
+def averaging(variant: str, *, num_classes: int = 1000, image_size: Size = 224) -> Classifier:
+    """A classifier by its name. Raises ``ValueError`` if the variant is unknown."""
+    if variant not in VARIANTS:
+        raise ValueError(f"unknown variant {variant!r}; known: {', '.join(VARIANTS)}")
+    return Classifier(**VARIANTS[variant], image_size=image_size, num_classes=num_classes)
