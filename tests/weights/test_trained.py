@@ -20,14 +20,14 @@ from attention_notes.papers.vit import VARIANTS, vit
 from attention_notes.trained import show_trained
 from attention_notes.weights import to_timm
 
-BOOK = Path(__file__).parents[2] / "book"
+CHAPTERS = Path(__file__).parents[2] / "book/chapters"
 FACTORIES = {"vit": vit, "deit": deit, "swin": swin, "pvt": pvt}
 NAMES = {**FACTORIES, "data": data, "device": "cpu", "show_trained": show_trained}
 
 
 def cell(key):
     """The code that shows a trained model in a chapter, and the variant that it names."""
-    (code,) = re.findall(r"^_ = (show_trained\(.*\))$", (BOOK / f"{key}.md").read_text(), flags=re.MULTILINE)
+    (code,) = re.findall(r"^_ = (show_trained\(.*\))$", (CHAPTERS / f"{key}.md").read_text(), flags=re.MULTILINE)
     return code, re.search(r'show_trained\(\w+, "([^"]+)"', code)[1]
 
 
