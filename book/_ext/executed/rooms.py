@@ -4,7 +4,7 @@ from pathlib import Path
 
 from .closure import code_cells
 
-ROOMS = CHAPTERS, PAGES = "book/chapters", "book/pages"
+CHAPTERS, PAGES = "book/chapters", "book/pages"
 
 
 def page_of(name: str, root: Path) -> str:
@@ -17,11 +17,7 @@ def source_file(name: str, root: Path) -> Path:
     return root / f"{page_of(name, root)}.md"
 
 
-def source_files(root: Path) -> list[Path]:
-    """The files of all pages, the chapters first."""
-    return [file for room in ROOMS for file in sorted((root / room).glob("*.md"))]
-
-
 def executed_files(root: Path) -> list[Path]:
-    """The files of those pages that have cells, and so a twin."""
-    return [file for file in source_files(root) if code_cells(file.read_text(encoding="utf-8"))]
+    """The files of the pages that have cells, and so a twin, the chapters first."""
+    files = [file for room in (CHAPTERS, PAGES) for file in sorted((root / room).glob("*.md"))]
+    return [file for file in files if code_cells(file.read_text(encoding="utf-8"))]
