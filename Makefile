@@ -68,7 +68,7 @@ wheels: $(VENV)/ready  ## what a machine for make cuda may lack, into .wheels
 bench: $(VENV)/ready  ## time the models beside their peers, which takes long; QUICK=1: has anything become slower?
 	@$(BIN)/python -W ignore -m benchmarks $(if $(QUICK),--quick)
 
-lighthouse: book  ## Lighthouse's marks for every page, or for PAGES="book/vit ..."; needs npx
+lighthouse: book  ## Lighthouse's marks for every page, or for PAGES="book/chapters/vit ..."; needs npx
 	@$(BIN)/python tests/book/lighthouse.py $(PAGES)
 
 serve: $(VENV)/ready  ## show the site and rebuild it on change

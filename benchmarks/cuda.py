@@ -30,7 +30,7 @@ MODELS = ("ViT-B/16", "Swin-T", "Swin V2-T", "PVT v2-B2", "Non-local block")
 PEER = "timm"
 LIBRARIES = ("torch", "timm", "torchvision", "transformers", "numpy", "einops")
 RESULT = ROOT / "benchmarks/records/cuda_check.json"
-NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
+NOTEBOOKS = sorted(ROOT.glob("book/*/*.ipynb"))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -231,7 +231,8 @@ def notebook(key: str) -> dict[str, Any]:
     """Every cell of a twin but the first, which installs; its checks, by what came of them."""
     from attention_notes.claims import CONTRADICTED, OUTSIDE, claims, collected, spread
 
-    cells = json.loads((ROOT / f"book/{key}.ipynb").read_text(encoding="utf-8"))["cells"]
+    (twin,) = ROOT.glob(f"book/*/{key}.ipynb")
+    cells = json.loads(twin.read_text(encoding="utf-8"))["cells"]
     sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"][1:]
     space: dict[str, Any] = {"__name__": "__main__"}
     start, error = time.monotonic(), ""

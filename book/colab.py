@@ -25,7 +25,7 @@ BOOK = Path(__file__).resolve().parent
 
 def main(keys: list[str]) -> int:
     """Execute all notebooks, or those named; 1 if one failed."""
-    paths = [path for path in sorted(BOOK.glob("*.ipynb")) if not keys or path.stem in keys]
+    paths = [path for path in sorted(BOOK.glob("*/*.ipynb")) if not keys or path.stem in keys]
     package = Path(attention_notes.__file__).resolve().parent
     print(f"Python {sys.version.split()[0]}, torch {torch.__version__}, {len(paths)} notebooks", flush=True)
     if BOOK.parent in package.parents and ".colab" not in package.parts:

@@ -156,7 +156,9 @@ def current_hash(key: str) -> str:
 
 def chapter(key: str) -> str:
     """The text of a chapter."""
-    return (ROOT / f"book/{key}.md").read_text(encoding="utf-8")
+    from executed.rooms import source_file
+
+    return source_file(key, ROOT).read_text(encoding="utf-8")
 
 
 def read(key: str) -> list[dict[str, Any]]:

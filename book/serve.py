@@ -7,7 +7,7 @@ from pathlib import Path
 from livereload import Server
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = ("_config.yml", "_toc.yml", "book/*.md", "book/*.bib", "book/_static/*", "book/_ext/executed/*.py")
+SOURCES = ("_config.yml", "_toc.yml", "book/*/*.md", "book/*.bib", "book/_static/*", "book/_ext/executed/*.py")
 
 
 def build() -> None:

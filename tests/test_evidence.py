@@ -19,6 +19,7 @@ sys.path[:0] = [str(ROOT / "book/_ext"), str(ROOT / "book")]
 import evidence  # noqa: E402
 from executed import sliced  # noqa: E402
 from executed.closure import code_cells  # noqa: E402
+from executed.rooms import executed_files  # noqa: E402
 
 KEYS = evidence.recorded_keys()
 
@@ -33,7 +34,7 @@ def test_no_record_is_left_of_a_chapter_that_trains_nothing():
     assert recorded == {*KEYS}
 
 
-@pytest.mark.parametrize("chapter", sorted((ROOT / "book").glob("*.md")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("chapter", executed_files(ROOT), ids=lambda path: path.stem)
 def test_no_measurement_is_typed_by_hand(chapter):
     calls = [
         node
@@ -44,7 +45,7 @@ def test_no_measurement_is_typed_by_hand(chapter):
     assert [ast.unparse(call) for call in calls if "measured" in [keyword.arg for keyword in call.keywords]] == []
 
 
-@pytest.mark.parametrize("chapter", sorted((ROOT / "book").glob("*.md")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("chapter", executed_files(ROOT), ids=lambda path: path.stem)
 def test_a_chapter_asserts_nothing_beside_its_checks(chapter):
     """An assertion that fails on another machine would leave the page without its rest."""
     cells = code_cells(chapter.read_text(encoding="utf-8"))

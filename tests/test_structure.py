@@ -27,12 +27,13 @@ PACKAGE = ROOT / "src" / "attention_notes"
 sys.path.insert(0, str(ROOT / "book/_ext"))
 
 from executed.closure import code_cells, modules  # noqa: E402
+from executed.rooms import source_file  # noqa: E402
 
 KEYS = papers()
 
 
 def chapter(key: str) -> str:
-    return (ROOT / f"book/{key}.md").read_text(encoding="utf-8")
+    return source_file(key, ROOT).read_text(encoding="utf-8")
 
 
 def cells(key: str) -> list[str]:
@@ -51,9 +52,9 @@ def test_a_key_is_found_in_every_room(key):
     }
     if key in KEYS:
         rooms |= {
-            f"book/{key}.md": (ROOT / f"book/{key}.md").exists(),
-            f"book/{key}.ipynb (run make book)": (ROOT / f"book/{key}.ipynb").exists(),
-            f"a line book/{key} in _toc.yml": re.search(rf"file: book/{key}\b", toc) is not None,
+            f"book/chapters/{key}.md": (ROOT / f"book/chapters/{key}.md").exists(),
+            f"book/chapters/{key}.ipynb (run make book)": (ROOT / f"book/chapters/{key}.ipynb").exists(),
+            f"a line book/chapters/{key} in _toc.yml": re.search(rf"file: book/chapters/{key}\b", toc) is not None,
         }
     assert not [room for room, there in rooms.items() if not there], "missing"
 

@@ -5,7 +5,7 @@ document.addEventListener("DOMContentLoaded", () => {
     const body = table.tBodies[0];
     for (const row of body.querySelectorAll("tr[data-chapter]")) {
       const link = document.createElement("a");
-      link.href = `${row.dataset.chapter}.html`;
+      link.href = `../chapters/${row.dataset.chapter}.html`;
       link.append(...row.cells[0].childNodes);
       row.cells[0].append(link);
     }

@@ -97,9 +97,9 @@ def test_a_notebook_reports_what_its_checks_came_to(tmp_path, monkeypatch):
         "check(trained.id, above('gain', -1e9, 0))\ncheck(exact.id, equal('rows', 1, 2))",
         "raise ValueError('so far and no further')",
     ]
-    (tmp_path / "book").mkdir()
+    (tmp_path / "book/chapters").mkdir(parents=True)
     notebook = {"cells": [{"cell_type": "code", "source": source} for source in cells]}
-    (tmp_path / "book/some.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
+    (tmp_path / "book/chapters/some.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
     program = (
         "import sys, json; from pathlib import Path; sys.path.insert(0, sys.argv[1]); from benchmarks import cuda\n"
         "import attention_notes.claims as c; known = c.claims(); cuda.ROOT = Path(sys.argv[2])\n"

@@ -11,13 +11,18 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "book/_ext"))
 
-from executed.closure import code_cells  # noqa: E402
+from executed import rooms  # noqa: E402
 
 from attention_notes.claims import papers  # noqa: E402
 
-CHAPTERS = sorted(f for f in (ROOT / "book").glob("*.md") if code_cells(f.read_text(encoding="utf-8")))
+CHAPTERS = rooms.executed_files(ROOT)
 NOTEBOOKS = [chapter.stem for chapter in CHAPTERS]
 KEYS = [name for name in NOTEBOOKS if name in papers()]  # those that tell of a paper
+
+
+def page_of(name: str) -> str:
+    """Where a chapter or another page lies, in the book as on the site: ``book/chapters/vit``."""
+    return rooms.page_of(name, ROOT)
 
 
 def base_of(repository: str) -> SplitResult:
@@ -27,7 +32,7 @@ def base_of(repository: str) -> SplitResult:
 
 
 def pages_of(toc: str) -> list[str]:
-    """The pages of the book in their order, as ``book/vit``."""
+    """The pages of the book in their order, as ``book/chapters/vit``."""
     contents = yaml.safe_load(toc)
     return [contents["root"], *(page["file"] for part in contents["parts"] for page in part["chapters"])]
 

@@ -1,4 +1,4 @@
-"""Lighthouse's marks for pages of the built site, on a phone: ``make lighthouse``, or with ``PAGES="book/vit ..."``.
+"""Lighthouse's marks for pages of the built site, on a phone: ``make lighthouse PAGES="book/chapters/vit ..."``.
 
 It is no test: it takes a minute or two a page, and Lighthouse from npm, through ``npx`` or as ``LIGHTHOUSE=path``. Each
 page is loaded five times, and every figure is the median.

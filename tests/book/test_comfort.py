@@ -1,5 +1,6 @@
 """What makes reading easy: times, records, neighbours, large figures, the glossary, the search, slides and paper."""
 
+import posixpath
 import re
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ from docutils.parsers.rst import Parser
 from docutils.utils import new_document
 from executed import addresses, reading, record, search, slides, sources
 
-from tests.book.built import KEYS, NOTEBOOKS, PAGES, ROOT, jupyter_book
+from tests.book.built import KEYS, NOTEBOOKS, PAGES, ROOT, jupyter_book, page_of
 from tests.book.visiting import visit
 
 
@@ -45,10 +46,11 @@ def test_the_reading_time_says_what_it_was_reckoned_from():
 
 
 def test_every_chapter_says_how_long_it_takes_and_the_other_pages_do_not(site):
-    minutes = {key: re.findall(r"About (\d+) minutes? to read", text(site / f"book/{key}.html")) for key in NOTEBOOKS}
+    said = {key: text(site / f"{page_of(key)}.html") for key in NOTEBOOKS}
+    minutes = {key: re.findall(r"About (\d+) minutes? to read", page) for key, page in said.items()}
     assert [key for key, found in minutes.items() if len(found) != 1] == []
     assert all(8 < int(minutes[key][0]) < 60 for key in KEYS), minutes
-    assert "to read</b>" not in text(site / "book/notation.html")
+    assert "to read</b>" not in text(site / "book/pages/notation.html")
 
 
 # When it was executed
@@ -67,7 +69,7 @@ def test_the_record_says_what_is_known_and_no_more():
 
 def test_every_chapter_says_when_it_was_executed(site):
     for key in NOTEBOOKS:
-        (line,) = re.findall(r'<p class="executed">(.*?)</p>', text(site / f"book/{key}.html"))
+        (line,) = re.findall(r'<p class="executed">(.*?)</p>', text(site / f"{page_of(key)}.html"))
         assert re.search(r'<time datetime="20\d\d-\d\d-\d\d">', line), key
         assert re.search(r"with Python 3\.\d+\.\d+.*, in \d+ seconds?\.$", line), key
 
@@ -80,7 +82,7 @@ kernelspec: {{name: python3, display_name: Python 3}}
 
 ## The idea in one sentence
 
-Everything in *one* sentence, as {{doc}}`intro` has it.
+Everything in *one* sentence, as {{doc}}`../pages/intro` has it.
 
 $$y = Wx$$
 
@@ -104,11 +106,14 @@ def small(tmp_path_factory) -> Path:
         shutil.copy(ROOT / file, root)
     (root / "book/references.bib").touch()
     (root / ".gitignore").write_text("_build\n*.ipynb\n__pycache__\n", encoding="utf-8")
-    (root / "book/intro.md").write_text("# A small book\n", encoding="utf-8")
+    (root / "book/chapters").mkdir()
+    (root / "book/pages").mkdir()
+    (root / "book/pages/intro.md").write_text("# A small book\n", encoding="utf-8")
     for name in ("one", "two"):
-        (root / f"book/{name}.md").write_text(CHAPTER.format(title=name.title()), encoding="utf-8")
+        (root / f"book/chapters/{name}.md").write_text(CHAPTER.format(title=name.title()), encoding="utf-8")
     (root / "_toc.yml").write_text(
-        "format: jb-book\nroot: book/intro\nchapters: [{file: book/one}, {file: book/two}]\n", encoding="utf-8"
+        "format: jb-book\nroot: book/pages/intro\nchapters: [{file: book/chapters/one}, {file: book/chapters/two}]\n",
+        encoding="utf-8",
     )
     git(root, "init", "--quiet")
     commit(root)
@@ -129,7 +134,7 @@ def commit(root: Path) -> str:
 def foot(root: Path, name: str) -> str:
     build = jupyter_book(root)
     assert build.returncode == 0, build.stdout[-3000:] + build.stderr[-3000:]
-    (line,) = re.findall(r'<p class="executed">(.*?)</p>', text(root / f"_build/html/book/{name}.html"))
+    (line,) = re.findall(r'<p class="executed">(.*?)</p>', text(root / f"_build/html/book/chapters/{name}.html"))
     return re.sub("<[^>]*>", "", line)
 
 
@@ -138,13 +143,13 @@ def test_the_record_is_of_the_execution_and_not_of_the_build(small):
     before = foot(small, "one")
     assert f"at commit {first}, with Python 3." in before
     assert re.search(r"torch \d+\.\d+", before)
-    with (small / "book/one.md").open("a", encoding="utf-8") as chapter:
+    with (small / "book/chapters/one.md").open("a", encoding="utf-8") as chapter:
         chapter.write("\nA last word.\n")
     second = commit(small)
     assert second != first
     assert foot(small, "one") == before, "the page was made anew, and nothing was executed"
-    assert "A last word." in text(small / "_build/html/book/one.html")
-    chapter = small / "book/two.md"
+    assert "A last word." in text(small / "_build/html/book/chapters/one.html")
+    chapter = small / "book/chapters/two.md"
     chapter.write_text(text(chapter).replace('"Two"', '"Another"'), encoding="utf-8")
     assert f"at commit {second}, with changes that were not committed" in foot(small, "two")
     assert foot(small, "one") == before
@@ -152,7 +157,7 @@ def test_the_record_is_of_the_execution_and_not_of_the_build(small):
 
 def test_a_formula_without_a_label_has_an_address_that_follows_from_it(small):
     jupyter_book(small)
-    built = text(small / "_build/html/book/one.html")
+    built = text(small / "_build/html/book/chapters/one.html")
     first, second = re.findall(r'<div class="math" id="([^"]*)"', built)
     assert re.fullmatch(r"formula-[0-9a-f]{8}", first)
     assert second == f"{first}-2"
@@ -181,7 +186,7 @@ def test_previous_and_next_follow_the_order_of_the_book_and_name_their_pages(sit
         area = text(site / f"{name}.html").partition('class="prev-next-area"')[2].partition("</footer>")[0]
         linked = [link.removesuffix(".html") for link in re.findall(r'href="([^"]*)"', area)]
         around = [PAGES[j] for j in (i - 1, i + 1) if 0 <= j < len(PAGES)]
-        assert linked == [Path(other).name for other in around], name
+        assert [posixpath.normpath(posixpath.join(posixpath.dirname(name), link)) for link in linked] == around, name
         titles = [re.sub("<[^>]*>", "", t).strip() for t in re.findall(r'prev-next-title">(.*?)</p>', area, re.DOTALL)]
         assert len(titles) == len(around), name
         assert all(titles), name
@@ -191,13 +196,13 @@ def test_previous_and_next_follow_the_order_of_the_book_and_name_their_pages(sit
 
 
 def test_the_glossary_has_each_term_in_both_languages_with_a_link_to_its_section(site):
-    glossary = text(site / "book/glossary.html")
+    glossary = text(site / "book/pages/glossary.html")
     entries = re.findall(r"((?:<dt\b.*?</dt>\s*)+)<dd>(.*?)</dd>", glossary, re.DOTALL)
     assert 50 <= len(entries) <= 90
     for terms, said in entries:
         assert 'lang="zh"' in terms, terms
         assert len(re.findall("<dt", terms)) >= 2
-        assert re.search(r'class="introduced"><a class="reference internal" href="[a-z_]+\.html#[\w-]+"', said), said
+        assert re.search(r'class="introduced"><a class="reference internal" href="[a-z_./]+\.html#[\w-]+"', said), said
 
 
 def test_a_word_is_cut_where_the_script_changes_and_chinese_into_all_that_may_be_words():
@@ -209,16 +214,16 @@ def test_a_word_is_cut_where_the_script_changes_and_chinese_into_all_that_may_be
 @pytest.mark.parametrize(
     ("query", "wanted"),
     [
-        ("softmax", "book/glossary.html#term-softmax"),
-        ("swin_t", "book/swin.html"),
-        ("B/16", "book/vit.html"),
-        ("PVT", "book/pvt.html"),
-        ("sqrt(d)", "book/transformer.html"),
-        ("d_k", "book/transformer.html"),
-        ("自注意力", "book/glossary.html#term-"),
-        ("位置编码", "book/glossary.html#term-"),
-        ("残差", "book/glossary.html"),
-        ("窗口自注意力", "book/glossary.html"),
+        ("softmax", "book/pages/glossary.html#term-softmax"),
+        ("swin_t", "book/chapters/swin.html"),
+        ("B/16", "book/chapters/vit.html"),
+        ("PVT", "book/chapters/pvt.html"),
+        ("sqrt(d)", "book/chapters/transformer.html"),
+        ("d_k", "book/chapters/transformer.html"),
+        ("自注意力", "book/pages/glossary.html#term-"),
+        ("位置编码", "book/pages/glossary.html#term-"),
+        ("残差", "book/pages/glossary.html"),
+        ("窗口自注意力", "book/pages/glossary.html"),
     ],
 )
 def test_the_search_leads_to(query, wanted, address, browser):
@@ -238,7 +243,7 @@ def test_the_search_leads_to(query, wanted, address, browser):
 @pytest.mark.parametrize("width", [1280, 390])
 def test_a_figure_opens_large_and_gives_the_focus_back(width, address, browser):
     tab = browser.new_page(viewport={"width": width, "height": 800})
-    visit(tab, f"{address}/book/vit.html")
+    visit(tab, f"{address}/book/chapters/vit.html")
     figure = tab.locator("figure#fig-vit-cost")
     button = figure.get_by_role("button", name="Fig. 6.2: open large")
     button.focus()
@@ -270,7 +275,7 @@ def test_the_script_for_large_figures_moves_nothing(address, browser):
         tab = context.new_page()
         if not scripts:
             tab.route("**/dressed.js*", lambda route: route.fulfill(body=without))
-        visit(tab, f"{address}/book/vit.html")
+        visit(tab, f"{address}/book/chapters/vit.html")
         places.append(tab.evaluate("[...document.querySelectorAll('figure')].map(f => f.getBoundingClientRect().top)"))
         assert (tab.locator(".open-large").count() > 2) == scripts
         context.close()
@@ -279,7 +284,7 @@ def test_the_script_for_large_figures_moves_nothing(address, browser):
 
 def test_an_address_shows_to_who_points_at_its_place_or_comes_by_the_keyboard(address, browser):
     tab = browser.new_page(viewport={"width": 1280, "height": 900})
-    visit(tab, f"{address}/book/vit.html")
+    visit(tab, f"{address}/book/chapters/vit.html")
     for place in ("p.verdict#claim-vit-patchify-is-conv", "div.math#equation-eq-vit-msa"):
         link = tab.locator(f"{place} a.headerlink")
         seen = lambda link=link: link.evaluate("link => getComputedStyle(link).opacity")  # noqa: E731
@@ -312,19 +317,19 @@ def test_slides_show_what_a_section_shows_and_nothing_that_is_folded():
 
 def test_a_slide_points_where_the_page_did():
     fragment = (
-        '<p id="x"><a href="#here">a</a><a href="b.html#c">b</a><img src="../_images/i.png"><a href="https://e.org">'
+        '<p id="x"><a href="#here">a</a><a href="b.html#c">b</a><img src="../../_images/i.png"><a href="https://e.org">'
     )
-    moved = slides.relink(fragment + '<a class="headerlink" href="#x">#</a>', "book/vit")
+    moved = slides.relink(fragment + '<a class="headerlink" href="#x">#</a>', "book/chapters/vit")
     assert moved == (
-        '<p><a href="../book/vit.html#here">a</a><a href="../book/b.html#c">b</a><img src="../_images/i.png">'
-        '<a href="https://e.org">'
+        '<p><a href="../book/chapters/vit.html#here">a</a><a href="../book/chapters/b.html#c">b</a>'
+        '<img src="../_images/i.png"><a href="https://e.org">'
     )
 
 
 def test_every_chapter_with_figures_has_its_slides_and_a_link_to_them(site):
     for key in KEYS:
-        made, chapter = text(site / f"slides/{key}.html"), text(site / f"book/{key}.html")
-        assert f'href="../slides/{key}.html"' in chapter, key
+        made, chapter = text(site / f"slides/{key}.html"), text(site / f"{page_of(key)}.html")
+        assert f'href="../../slides/{key}.html"' in chapter, key
         assert made.count('class="slide"') > 4, key
         assert made.count("<figure") == chapter.count('<figure class="align-default" id="fig-'), key
 
@@ -341,7 +346,7 @@ def test_slides_turn_by_the_keyboard(address, browser):
         assert tab.url.endswith(f"#slide-{number}")
     assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
     tab.keyboard.press("Escape")
-    tab.wait_for_url("**/book/vit.html")
+    tab.wait_for_url("**/book/chapters/vit.html")
     tab.close()
 
 
@@ -358,7 +363,7 @@ def test_what_a_page_cites_is_listed_once_for_paper():
 def test_on_paper_a_dark_page_is_light_its_sidebars_are_gone_and_its_solutions_are_open(address, browser):
     context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="dark")
     tab = context.new_page()
-    visit(tab, f"{address}/book/vit.html")
+    visit(tab, f"{address}/book/chapters/vit.html")
     assert tab.evaluate("document.documentElement.dataset.theme") == "dark"
     assert not tab.locator(".sources").is_visible()
     tab.emulate_media(media="print")

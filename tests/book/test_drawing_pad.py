@@ -361,7 +361,7 @@ def book(site) -> Iterator[str]:
 
 @pytest.mark.parametrize("tab", [(390, "dark")], indirect=True, ids=["phone"])
 def test_the_chapters_own_model_reads_digits_that_it_has_not_seen(tab, book):
-    visit(tab, f"{book}/book/vit.html")
+    visit(tab, f"{book}/book/chapters/vit.html")
     figure = awake(tab).locator("figure.live[data-live=draw]")
     figure.get_by_role("button", name="Load the model").click()
     right = 0

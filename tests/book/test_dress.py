@@ -115,9 +115,9 @@ def test_what_is_taken_for_plain_code_has_its_colour_in_light_and_in_dark(site):
 
 
 def test_addresses_move_with_the_page_and_anchors_stay():
-    page = '<html data-content_root="../"><a href="../_static/x.css?v=1"><a href="vit.html#a"><a href="#b">'
-    there = '<html data-content_root="./"><a href="_static/x.css?v=1"><a href="book/vit.html#a"><a href="#b">'
-    assert moved(page, "book") == there
+    page = '<html data-content_root="../../"><a href="../../_static/x.css?v=1"><a href="vit.html#a"><a href="#b">'
+    there = '<html data-content_root="./"><a href="_static/x.css?v=1"><a href="book/chapters/vit.html#a"><a href="#b">'
+    assert moved(page, "book/chapters") == there
     assert moved('<a href="https://c">', "book") == '<a href="https://c">'
     assert moved('<a href="_static/x.css"><a href="/a/b">', "/a/") == '<a href="/a/_static/x.css"><a href="/a/b">'
 

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from attention_notes.claims import claims
-from tests.book.built import BASE, KEYS
+from tests.book.built import BASE, KEYS, page_of
 
 # Attributes that hold an address, and those that hold ids of the same page.
 ADDRESSES = ("href", "src", "data-address", "poster")
@@ -105,8 +105,8 @@ def test_what_is_named_for_those_who_listen_is_on_the_page(pages):
     assert {name: ids for name, ids in lost.items() if ids} == {}
 
 
-def test_every_displayed_equation_has_an_address_and_shows_it(pages):
-    for path in (p for p in pages if p.parent.name == "book"):
+def test_every_displayed_equation_has_an_address_and_shows_it(pages, site):
+    for path in (p for p in pages if p.is_relative_to(site.resolve() / "book")):
         blocks = re.findall(r'<div class="[^"]*\bmath\b[^"]*"[^>]*>', path.read_text(encoding="utf-8"))
         silent = [block for block in blocks if ' id="' not in block]
         assert silent == [], path.name
@@ -116,7 +116,7 @@ def test_every_displayed_equation_has_an_address_and_shows_it(pages):
 
 def test_every_statement_that_is_run_shows_its_address(site):
     for key in KEYS:
-        page = read((site / f"book/{key}.html").resolve())
+        page = read((site / f"{page_of(key)}.html").resolve())
         run = {f"claim-{name}" for name, claim in claims(key).items() if claim.verdict != "cited"}
         assert run <= {*page.ids}, key
         assert run & {*page.elements["verdict"]} <= page.permalinks, key
@@ -125,7 +125,7 @@ def test_every_statement_that_is_run_shows_its_address(site):
 
 def test_every_figure_with_a_caption_shows_its_address(site):
     for key in KEYS:
-        page = read((site / f"book/{key}.html").resolve())
+        page = read((site / f"{page_of(key)}.html").resolve())
         figures = {name for name in page.ids if name.startswith("fig-")}
         assert len(figures) > 2, key
         assert figures <= page.permalinks, key

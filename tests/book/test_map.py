@@ -46,6 +46,6 @@ def test_every_box_is_a_link_and_every_line_says_what_it_means(monkeypatch):
 
 
 def test_the_introduction_shows_every_chapter_on_the_map(site):
-    page = (site / "book/intro.html").read_text(encoding="utf-8")
+    page = (site / "book/pages/intro.html").read_text(encoding="utf-8")
     drawing = page[page.index('class="paper-map"') : page.index("</svg></div>")]
-    assert [key for key in papers() if f'href="{key}.html"' not in drawing] == []
+    assert [key for key in papers() if f'href="../chapters/{key}.html"' not in drawing] == []

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from executed.closure import files_behind
+from executed.closure import code_cells, files_behind
 
 from attention_notes.claims import MARKS, calls
-from tests.book.built import CHAPTERS, KEYS, NOTEBOOKS, ROOT, code_cells
+from tests.book.built import CHAPTERS, KEYS, NOTEBOOKS, ROOT, page_of
 
 APPROXIMATE = str(ROOT / "book/_ext/approximate.cfg")
 PASSED_OVER = {"nbval-ignore-output", "nbval-skip"}
@@ -22,7 +22,7 @@ PASSED_OVER = {"nbval-ignore-output", "nbval-skip"}
 
 @pytest.fixture(params=NOTEBOOKS)
 def twin(request, site) -> nbformat.NotebookNode:
-    return nbformat.read(ROOT / f"book/{request.param}.ipynb", as_version=4)
+    return nbformat.read(ROOT / f"{page_of(request.param)}.ipynb", as_version=4)
 
 
 def code(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
@@ -46,15 +46,15 @@ def test_few_cells_are_left_out_of_the_comparison(twin):
 
 def test_every_chapter_checks_what_its_paper_says(site):
     for key in KEYS:
-        notebook = nbformat.read(ROOT / f"book/{key}.ipynb", as_version=4)
+        notebook = nbformat.read(ROOT / f"{page_of(key)}.ipynb", as_version=4)
         assert sum("check(" in cell.source for cell in code(notebook)) > 5, key
 
 
 def test_no_cell_of_a_chapter_is_lost_on_the_way(site):
     """A fence that is not closed swallows the cells after it without a word."""
     for key in NOTEBOOKS:
-        kept = code(nbformat.read(ROOT / f"book/{key}.ipynb", as_version=4))[1:]
-        written = code_cells((ROOT / f"book/{key}.md").read_text(encoding="utf-8"))
+        kept = code(nbformat.read(ROOT / f"{page_of(key)}.ipynb", as_version=4))[1:]
+        written = code_cells((ROOT / f"{page_of(key)}.md").read_text(encoding="utf-8"))
         assert [cell.source.strip() for cell in kept] == [cell.strip() for cell in written], key
 
 
@@ -96,7 +96,8 @@ def test_the_first_cell_installs_in_colab_and_nowhere_else(twin):
 
 
 def test_the_page_does_not_show_the_install_cell(site):
-    assert [key for key in NOTEBOOKS if "google.colab" in (site / f"book/{key}.html").read_text(encoding="utf-8")] == []
+    pages = {key: (site / f"{page_of(key)}.html").read_text(encoding="utf-8") for key in NOTEBOOKS}
+    assert [key for key, page in pages.items() if "google.colab" in page] == []
 
 
 def nbval(folder: Path, *notebooks: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -112,7 +113,7 @@ def nbval(folder: Path, *notebooks: str, **environment: str) -> subprocess.Compl
 
 
 def test_a_notebook_works_alone_in_an_empty_folder(site, tmp_path):
-    shutil.copy(ROOT / "book/self_attention.ipynb", tmp_path)
+    shutil.copy(ROOT / "book/chapters/self_attention.ipynb", tmp_path)
     run = nbval(tmp_path, "self_attention.ipynb")
     assert run.returncode == 0, run.stdout[-3000:]
 
@@ -123,7 +124,7 @@ def test_a_changed_constant_in_the_package_makes_the_comparison_fail(site, tmp_p
     text = module.read_text(encoding="utf-8")
     assert "scale: float = 1.0" in text
     module.write_text(text.replace("scale: float = 1.0", "scale: float = 1.1"), encoding="utf-8")
-    shutil.copy(ROOT / "book/self_attention.ipynb", tmp_path)
+    shutil.copy(ROOT / "book/chapters/self_attention.ipynb", tmp_path)
     run = nbval(tmp_path, "self_attention.ipynb", PYTHONPATH=str(tmp_path / "src"))
     assert run.returncode == 1, run.stdout[-3000:]
     assert "failed" in run.stdout

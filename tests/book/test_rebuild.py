@@ -34,11 +34,15 @@ def small(tmp_path_factory) -> Iterator[Path]:
     shutil.copy(ROOT / "requirements.txt", root)
     shutil.copy(ROOT / "_config.yml", root)
     (root / "book/references.bib").touch()
-    (root / "book/intro.md").write_text("# A small book\n\n```{index} small word\n```\n", encoding="utf-8")
+    (root / "book/chapters").mkdir()
+    (root / "book/pages").mkdir()
+    (root / "book/pages/intro.md").write_text("# A small book\n\n```{index} small word\n```\n", encoding="utf-8")
     write(root, "heads", module="attention", name="MultiHeadAttention")
     write(root, "perceptron", module="mlp", name="MLP")
     (root / "_toc.yml").write_text(
-        "format: jb-book\nroot: book/intro\nchapters: [{file: book/heads}, {file: book/perceptron}]\n", encoding="utf-8"
+        "format: jb-book\nroot: book/pages/intro\n"
+        "chapters: [{file: book/chapters/heads}, {file: book/chapters/perceptron}]\n",
+        encoding="utf-8",
     )
     assert executed(root) == ["heads", "perceptron"]
     yield root
@@ -47,7 +51,7 @@ def small(tmp_path_factory) -> Iterator[Path]:
 
 def write(root: Path, stem: str, *, module: str, name: str) -> None:
     text = CHAPTER.format(title=stem.title(), module=module, name=name)
-    (root / f"book/{stem}.md").write_text(text, encoding="utf-8")
+    (root / f"book/chapters/{stem}.md").write_text(text, encoding="utf-8")
 
 
 def executed(root: Path) -> list[str]:
@@ -80,19 +84,19 @@ def test_the_life_of_a_small_book(small):
     assert executed(small) == [], "a docstring, a comment and a style change no output"
     append(nn / "attention.py", "\nMultiHeadAttention.__name__ = 'ManyHeads'\n")
     assert executed(small) == ["heads"]
-    assert "ManyHeads" in (small / "_build/html/book/heads.html").read_text(encoding="utf-8"), (
+    assert "ManyHeads" in (small / "_build/html/book/chapters/heads.html").read_text(encoding="utf-8"), (
         "the page is made anew, too"
     )
     append(nn / "attention.py", "\n_mlp = __import__('importlib').import_module('attention_notes.nn.mlp')\n")
     assert executed(small) == ["heads"]
     append(nn / "mlp.py", "\nAND = 'another'\n")
     assert executed(small) == ["heads", "perceptron"], "also a chapter that imports it by its name in a string"
-    append(small / "book/heads.md", "\nA last word.\n")
+    append(small / "book/chapters/heads.md", "\nA last word.\n")
     assert executed(small) == [], "prose is not executed"
     index = (small / "_build/html/searchindex.js").read_text(encoding="utf-8")
     assert '"small word"' in index, "a page that is not written anew keeps its entries in the search"
-    assert "A last word." in (small / "_build/html/book/heads.html").read_text(encoding="utf-8")
-    assert "A last word." in (small / "book/heads.ipynb").read_text(encoding="utf-8")
+    assert "A last word." in (small / "_build/html/book/chapters/heads.html").read_text(encoding="utf-8")
+    assert "A last word." in (small / "book/chapters/heads.ipynb").read_text(encoding="utf-8")
     append(small / "book/_static/book.css", "/* another coat */\n")
     assert executed(small) == []
     assert "another coat" in (small / "_build/html/_static/book.css").read_text(encoding="utf-8"), "style is taken over"
@@ -100,15 +104,17 @@ def test_the_life_of_a_small_book(small):
 
 def test_a_cell_that_raises_fails_the_build_now_and_the_next_time_and_leaves_a_site(small):
     write(small, "heads", module="attention", name="NoSuchThing")
-    twin = (small / "book/heads.ipynb").read_bytes()
+    twin = (small / "book/chapters/heads.ipynb").read_bytes()
     for _ in range(2):
         build = jupyter_book(small)
         said = build.stdout + build.stderr
         assert build.returncode == 1
-        assert re.search(r"book/heads: the cell that begins with .* raised ImportError: cannot import name", said)
+        assert re.search(r"chapters/heads: the cell that begins with .* raised ImportError: cannot import name", said)
         assert said.count("heads.md: Executed notebook") == 1, "executed once a build"
-        assert "cannot import name" in (small / "_build/html/book/heads.html").read_text(encoding="utf-8")
-        assert (small / "book/heads.ipynb").read_bytes() == twin, "a failed build leaves the last good twin alone"
+        assert "cannot import name" in (small / "_build/html/book/chapters/heads.html").read_text(encoding="utf-8")
+        assert (small / "book/chapters/heads.ipynb").read_bytes() == twin, (
+            "a failed build leaves the last good twin alone"
+        )
     write(small, "heads", module="attention", name="MultiHeadAttention")
     assert jupyter_book(small).returncode == 0
 
@@ -143,8 +149,9 @@ def test_a_check_that_fails_is_marked_and_listed_and_the_site_is_there(small, on
     facts = small / "src/attention_notes/papers/heads/facts.yml"
     facts.parent.mkdir()
     facts.write_text(CHECKS, encoding="utf-8")
-    heads = (small / "book/heads.md").read_text(encoding="utf-8")
-    append(small / "book/heads.md", CELL.replace("ONE", str(one)).replace("TWO", str(two)).replace("GAIN", str(gain)))
+    heads = (small / "book/chapters/heads.md").read_text(encoding="utf-8")
+    cell = CELL.replace("ONE", str(one)).replace("TWO", str(two)).replace("GAIN", str(gain))
+    append(small / "book/chapters/heads.md", cell)
     try:
         for _ in range(2):  # a failure that comes from the cache is listed again
             build = jupyter_book(small)
@@ -152,19 +159,19 @@ def test_a_check_that_fails_is_marked_and_listed_and_the_site_is_there(small, on
             assert build.returncode == status, said[-3000:]
             assert [line for line in listed if line not in said] == []
             assert said.count("contradicted: ") + said.count("outside its record: ") == len(listed)
-        page = (small / "_build/html/book/heads.html").read_text(encoding="utf-8")
+        page = (small / "_build/html/book/chapters/heads.html").read_text(encoding="utf-8")
         assert page.count("verdict-failed") == len(listed)
         assert "verdict-holds" in page
     finally:
-        (small / "book/heads.md").write_text(heads, encoding="utf-8")
+        (small / "book/chapters/heads.md").write_text(heads, encoding="utf-8")
         shutil.rmtree(facts.parent)
 
 
 def test_a_twin_is_rewritten_for_what_is_exact_and_not_for_what_is_approximate(small):
-    heads = (small / "book/heads.md").read_text(encoding="utf-8")
+    heads = (small / "book/chapters/heads.md").read_text(encoding="utf-8")
     text = '\n```{code-cell}\nprint("exact 1.25, trained ≈ 0.875 and ≈-1,024.5e-3")\n```\n'
-    append(small / "book/heads.md", text)
-    twin = small / "book/heads.ipynb"
+    append(small / "book/chapters/heads.md", text)
+    twin = small / "book/chapters/heads.ipynb"
     try:
         assert executed(small) == ["heads"]
         other = twin.read_text(encoding="utf-8").replace('"exact 1.25, trained ≈ 0.875', '"exact 1.25, trained ≈0.9')
@@ -175,7 +182,7 @@ def test_a_twin_is_rewritten_for_what_is_exact_and_not_for_what_is_approximate(s
         executed(small)
         assert "exact 1.24" not in twin.read_text(encoding="utf-8")
     finally:
-        (small / "book/heads.md").write_text(heads, encoding="utf-8")
+        (small / "book/chapters/heads.md").write_text(heads, encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -189,12 +196,12 @@ def test_a_chapter_with_a_mistaken_claim_fails_before_anything_runs(small, cell,
     facts = small / "src/attention_notes/papers/heads/facts.yml"
     facts.parent.mkdir()
     facts.write_text("paper: {title: Heads, authors: A, year: 2017, url: none}\nclaims: {}\n", encoding="utf-8")
-    heads = (small / "book/heads.md").read_text(encoding="utf-8")
-    append(small / "book/heads.md", f"\n```{{code-cell}}\n{cell}\n```\n")
+    heads = (small / "book/chapters/heads.md").read_text(encoding="utf-8")
+    append(small / "book/chapters/heads.md", f"\n```{{code-cell}}\n{cell}\n```\n")
     try:
         build = jupyter_book(small)
     finally:
-        (small / "book/heads.md").write_text(heads, encoding="utf-8")
+        (small / "book/chapters/heads.md").write_text(heads, encoding="utf-8")
         shutil.rmtree(facts.parent)
     assert build.returncode != 0
     assert message in build.stdout + build.stderr
@@ -202,11 +209,11 @@ def test_a_chapter_with_a_mistaken_claim_fails_before_anything_runs(small, cell,
 
 
 def test_a_directive_without_a_plain_form_is_refused(small):
-    heads = (small / "book/heads.md").read_text(encoding="utf-8")
-    append(small / "book/heads.md", "\n```{figure} x.png\nA caption.\n```\n")
+    heads = (small / "book/chapters/heads.md").read_text(encoding="utf-8")
+    append(small / "book/chapters/heads.md", "\n```{figure} x.png\nA caption.\n```\n")
     try:
         build = jupyter_book(small)
     finally:
-        (small / "book/heads.md").write_text(heads, encoding="utf-8")
+        (small / "book/chapters/heads.md").write_text(heads, encoding="utf-8")
     assert build.returncode != 0
     assert "the directive {figure} has no plain form for Colab" in build.stdout + build.stderr

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from attention_notes.claims import claims, keys
-from tests.book.built import KEYS, NOTEBOOKS, PAGES, ROOT
+from tests.book.built import KEYS, NOTEBOOKS, PAGES, ROOT, page_of
 
 # What a browser fetches by itself, as opposed to what a reader may follow.
 FETCHES = {
@@ -58,7 +58,7 @@ def pages(site) -> list[Path]:
 
 def test_every_chapter_has_its_page(site):
     assert [name for name in PAGES if not (site / f"{name}.html").exists()] == []
-    assert {f"book/{name}" for name in NOTEBOOKS} <= {*PAGES}
+    assert {page_of(name) for name in NOTEBOOKS} <= {*PAGES}
 
 
 def test_no_page_fetches_anything_from_a_third_party(pages):
@@ -83,7 +83,7 @@ def test_formulas_were_rendered_when_the_site_was_built(pages, site):
         assert "katex-error" not in text, path.name
         assert not re.search(r"<script[^>]*mathjax", text, flags=re.IGNORECASE), path.name
     for key in KEYS:
-        assert 'class="katex"' in (site / f"book/{key}.html").read_text(encoding="utf-8")
+        assert 'class="katex"' in (site / f"{page_of(key)}.html").read_text(encoding="utf-8")
 
 
 def test_chapters_have_the_live_figures_that_they_promise(site):
@@ -91,7 +91,7 @@ def test_chapters_have_the_live_figures_that_they_promise(site):
     also = {"transformer": {"softmax"}, "vit": {"draw"}, "swin": {"sees", "windows"}}
     promised = {key: {"inspector"} | also.get(key, set()) for key in inspected}
     for key, kinds in promised.items():
-        text = (site / f"book/{key}.html").read_text(encoding="utf-8")
+        text = (site / f"{page_of(key)}.html").read_text(encoding="utf-8")
         assert kinds <= {*re.findall(r'<figure class="live" data-live="(\w+)"', text)}, key
         assert "data-live-source" not in text, "scripts are files of their own"
         assert "_static/live/components.js" in text, key
@@ -103,9 +103,9 @@ def test_every_picture_says_what_it_shows(pages):
 
 
 def test_every_statement_is_in_the_ledger_with_a_link_to_its_answer(site):
-    ledger = page(site / "book/ledger.html")
+    ledger = page(site / "book/pages/ledger.html")
     for key in keys():
-        answers = page(site / f"book/{key}.html").ids
+        answers = page(site / f"{page_of(key)}.html").ids
         for claim in claims(key):
             assert f"ledger-{claim}" in ledger.ids, claim
             assert any(link.endswith(f"{key}.html#claim-{claim}") for link in ledger.links), claim
@@ -114,14 +114,14 @@ def test_every_statement_is_in_the_ledger_with_a_link_to_its_answer(site):
 
 def test_every_chapter_opens_in_colab(site):
     for key in NOTEBOOKS:
-        links = page(site / f"book/{key}.html").links
-        assert any(re.search(rf"colab\.research\.google\.com/.*/book/{key}\.ipynb$", link) for link in links), key
+        links = page(site / f"{page_of(key)}.html").links
+        assert any(re.search(rf"colab\.research\.google\.com/.*/{page_of(key)}\.ipynb$", link) for link in links), key
 
 
 def test_the_search_index_knows_the_chapters(site):
     index = (site / "searchindex.js").read_text(encoding="utf-8")
     names = json.loads(re.search(r'"docnames":\s*(\[.*?\])', index)[1])
-    assert {f"book/{key}" for key in KEYS} <= set(names)
+    assert {page_of(key) for key in KEYS} <= set(names)
 
 
 def test_the_site_speaks_of_the_book_alone(pages):

@@ -11,7 +11,7 @@ from tests.book.visiting import visit
 @pytest.fixture
 def wide(browser, address) -> Iterator[Page]:
     page = browser.new_page(viewport={"width": 1280, "height": 900})
-    visit(page, f"{address}/book/vit.html")
+    visit(page, f"{address}/book/chapters/vit.html")
     yield page
     page.close()
 
@@ -19,7 +19,7 @@ def wide(browser, address) -> Iterator[Page]:
 @pytest.fixture
 def phone(browser, address) -> Iterator[Page]:
     page = browser.new_page(viewport={"width": 390, "height": 844})
-    visit(page, f"{address}/book/vit.html")
+    visit(page, f"{address}/book/chapters/vit.html")
     yield page
     page.close()
 
@@ -79,7 +79,7 @@ def test_the_keys_open_the_search_and_it_finds(wide):
 def test_a_solution_unfolds_by_click_and_by_key_without_any_script(browser, address):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
-    page.goto(f"{address}/book/vit.html")
+    page.goto(f"{address}/book/chapters/vit.html")
     solution = page.locator("details.admonition").first
     inside = solution.locator("p").last
     assert not inside.is_visible()
@@ -93,7 +93,7 @@ def test_a_solution_unfolds_by_click_and_by_key_without_any_script(browser, addr
 def test_code_can_be_copied(browser, address):
     context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
     page = context.new_page()
-    visit(page, f"{address}/book/vit.html")
+    visit(page, f"{address}/book/chapters/vit.html")
     cell = page.locator(".cell_input").first
     cell.hover()
     cell.locator("button.copybtn").click()
@@ -105,5 +105,5 @@ def test_code_can_be_copied(browser, address):
 def test_the_chosen_colours_stay_on_the_next_page(wide, address):
     while wide.evaluate("document.documentElement.dataset.theme") != "dark":
         wide.locator("button.theme-switch-button:visible").click()
-    wide.goto(f"{address}/book/intro.html")
+    wide.goto(f"{address}/book/pages/intro.html")
     assert wide.evaluate("document.documentElement.dataset.theme") == "dark"

@@ -33,17 +33,18 @@ GIT = ["git", "-c", "user.name=A", "-c", "user.email=a@b"]
 def house(tmp_path) -> Path:
     """A book of one chapter with its committed twin, in the house's own clothes."""
     (tmp_path / "book/_ext").mkdir(parents=True)
+    (tmp_path / "book/chapters").mkdir()
     (tmp_path / "src/attention_notes").mkdir(parents=True)
     for name in ("book/conftest.py", "book/_ext/approximate.cfg"):
         shutil.copy(ROOT / name, tmp_path / name)
-    chapter = tmp_path / "book/one.md"
+    chapter = tmp_path / "book/chapters/one.md"
     chapter.write_text(CHAPTER, encoding="utf-8")
     printed = nbformat.v4.new_output("stream", name="stdout", text="exact 1.25, trained ≈0.875\n")
     cell = nbformat.v4.new_code_cell('print("exact 1.25, trained ≈0.875")', outputs=[printed])
     executed = nbformat.v4.new_notebook(cells=[cell])
     mark = fingerprint(chapter, tmp_path)
     twin = make_twin(executed, resolve=lambda *_: "", source=str, repository="https://a/b", fingerprint=mark)
-    write_if_changed(tmp_path / "book/one.ipynb", twin)
+    write_if_changed(tmp_path / "book/chapters/one.ipynb", twin)
     git(tmp_path, "init", "--quiet")
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "--quiet", "-m", "one")
@@ -55,7 +56,7 @@ def git(root: Path, *words: str) -> None:
 
 
 def change(house: Path, old: str, new: str, name: str = "one.ipynb") -> None:
-    file = house / "book" / name
+    file = house / "book/chapters" / name
     text = file.read_text(encoding="utf-8")
     assert old in text
     file.write_text(text.replace(old, new), encoding="utf-8")
@@ -78,7 +79,7 @@ def test_a_twin_in_step_passes_before_anything_is_built(house):
 def test_a_changed_digit_fails(house):
     change(house, '"exact 1.25, trained ≈0.875\\n"', '"exact 1.24, trained ≈0.875\\n"')
     assert [*twins.problems(house)] == [
-        "book/one.ipynb is not as it was committed; look at the difference, then commit or stage it"
+        "book/chapters/one.ipynb is not as it was committed; look at the difference, then commit or stage it"
     ]
     git(house, "add", ".")
     assert [*twins.problems(house)] == []
@@ -92,7 +93,7 @@ def test_a_number_of_a_training_may_differ(house):
 
 
 def test_a_cell_without_a_reference_fails(house):
-    path = house / "book/one.ipynb"
+    path = house / "book/chapters/one.ipynb"
     twin = nbformat.read(path, as_version=4)
     twin.cells[-1].outputs = []
     nbformat.write(twin, path)
@@ -103,19 +104,19 @@ def test_a_cell_without_a_reference_fails(house):
     assert any("without an execution count" in line for line in twins.problems(house))
     path.unlink()
     git(house, "add", ".")
-    assert [*twins.problems(house)] == ["book/one.ipynb is missing: make book"]
+    assert [*twins.problems(house)] == ["book/chapters/one.ipynb is missing: make book"]
 
 
 def test_a_chapter_newer_than_its_twin_fails(house):
     change(house, "exact 1.25", "exact 1.26", name="one.md")
     assert [*twins.problems(house)] == [
-        "book/one.ipynb is older than its chapter or the code behind it: make book",
-        "book/one.ipynb has other cells than its chapter: make book",
+        "book/chapters/one.ipynb is older than its chapter or the code behind it: make book",
+        "book/chapters/one.ipynb has other cells than its chapter: make book",
     ]
 
 
 def test_a_check_cannot_be_left_out_of_the_comparison(house):
-    path = house / "book/one.ipynb"
+    path = house / "book/chapters/one.ipynb"
     twin = nbformat.read(path, as_version=4)
     twin.cells[-1].source = "check('one-claim', true('it', 1 > 0))"
     twin.cells[-1].metadata["tags"] = ["nbval-ignore-output"]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.book.built import NOTEBOOKS
+from tests.book.built import NOTEBOOKS, page_of
 from tests.book.visiting import visit, whole
 
 CELLS = """[...document.querySelectorAll(".walk tbody tr")].map(row => [...row.cells].map(cell => {
@@ -23,7 +23,8 @@ CELLS = """[...document.querySelectorAll(".walk tbody tr")].map(row => [...row.c
 @pytest.fixture(scope="module")
 def walks(site: Path) -> list[str]:
     """The chapters that walk through a module."""
-    pages = [name for name in NOTEBOOKS if 'class="walk"' in (site / f"book/{name}.html").read_text(encoding="utf-8")]
+    texts = {name: (site / f"{page_of(name)}.html").read_text(encoding="utf-8") for name in NOTEBOOKS}
+    pages = [name for name, text in texts.items() if 'class="walk"' in text]
     assert pages, "no chapter walks through a module"
     return pages
 
@@ -31,7 +32,7 @@ def walks(site: Path) -> list[str]:
 def looked_at(browser: Browser, address: str, name: str, width: int, theme: str) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
     page = context.new_page()
-    visit(page, f"{address}/book/{name}.html")
+    visit(page, f"{address}/{page_of(name)}.html")
     assert whole(page).evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} scrolls sideways"
     yield page
     context.close()

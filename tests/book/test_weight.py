@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.book.built import BASE, KEYS, PAGES
+from tests.book.built import BASE, KEYS, PAGES, page_of
 
 LIMIT = 250 * 1024  # bytes of script and style over the wire, before a reader touches an interactive figure
 SHIFT = 0.02  # how far things may jump while a page is loaded, as browsers reckon it
@@ -96,9 +96,9 @@ def test_the_card_of_a_page_is_the_book_s_own_picture(site, name):
 
 def test_the_site_s_address_shows_the_first_page_without_a_detour(site):
     assert "http-equiv" not in text(site, "index")
-    assert canonical(site, "index") == canonical(site, "book/intro")
+    assert canonical(site, "index") == canonical(site, "book/pages/intro")
     words = lambda name: re.sub(r"<[^>]+>", "", text(site, name)).split()  # noqa: E731
-    assert words("index") == words("book/intro")
+    assert words("index") == words("book/pages/intro")
 
 
 def test_the_sitemap_lists_every_page_and_no_other(site):
@@ -119,7 +119,7 @@ def test_a_slip_in_a_deep_address_leads_to_a_page_that_helps(address, browser):
     assert failed == []
     assert page.locator("h1").inner_text().startswith("Nothing is here")
     page.locator("article a", has_text="first page").click()
-    assert page.url == f"{address}/book/intro.html"
+    assert page.url == f"{address}/book/pages/intro.html"
     page.close()
 
 
@@ -144,20 +144,20 @@ FAR = """[...document.querySelectorAll('.bd-article > section > section')].at(-1
 def test_what_is_far_away_is_laid_out_when_it_is_asked_for(browser, address):
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     laid_out = lambda: page.evaluate(FAR)  # noqa: E731
-    page.goto(f"{address}/book/vit.html", wait_until="networkidle")
+    page.goto(f"{address}/book/chapters/vit.html", wait_until="networkidle")
     assert not laid_out()
     page.keyboard.press("Shift")
     assert laid_out(), "keys lead anywhere"
-    page.goto(f"{address}/book/dnl.html", wait_until="networkidle")
+    page.goto(f"{address}/book/chapters/dnl.html", wait_until="networkidle")
     assert not laid_out()
     page.reload(wait_until="networkidle")
     assert laid_out(), "who comes back finds his place"
-    page.goto(f"{address}/book/swin.html#the-problem", wait_until="networkidle")
+    page.goto(f"{address}/book/chapters/swin.html#the-problem", wait_until="networkidle")
     assert laid_out(), "so does who comes to an address"
     page.close()
 
 
-@pytest.mark.parametrize("name", [f"book/{key}" for key in KEYS])
+@pytest.mark.parametrize("name", [page_of(key) for key in KEYS])
 def test_an_address_leads_to_its_place(browser, address, site, name):
     ids = re.findall(r'<(?:section|p|div|figure)\b[^>]* id="([^"]+)"', text(site, name))
     within = [found for found in ids if found.startswith(("claim-", "equation-", "fig-"))]
@@ -178,7 +178,7 @@ def test_a_dark_page_is_dark_before_any_script_has_come(browser, address):
     context = browser.new_context(color_scheme="dark")
     context.route("**/*.js*", lambda route: route.abort())
     page = context.new_page()
-    page.goto(f"{address}/book/intro.html")
+    page.goto(f"{address}/book/pages/intro.html")
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert max(map(int, re.findall(r"\d+", ground)[:3])) < 80, ground

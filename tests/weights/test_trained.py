@@ -18,14 +18,14 @@ from attention_notes.weights import to_timm
 from attention_notes.weights.checkpoints import checkpoints, find, lists
 from tests.weights.loopback import COMMIT
 
-BOOK = Path(__file__).parents[2] / "book"
+CHAPTERS = Path(__file__).parents[2] / "book/chapters"
 FACTORIES = {key: families()[key].factory for key in lists()}
 NAMES = {**FACTORIES, "data": data, "device": "cpu", "show_trained": show_trained}
 
 
 def cell(key):
     """The code that shows a trained model in a chapter, and the variant that it names."""
-    (code,) = re.findall(r"^_ = (show_trained\(.*\))$", (BOOK / f"{key}.md").read_text(), flags=re.MULTILINE)
+    (code,) = re.findall(r"^_ = (show_trained\(.*\))$", (CHAPTERS / f"{key}.md").read_text(), flags=re.MULTILINE)
     return code, re.search(r'show_trained\(\w+, "([^"]+)"', code)[1]
 
 

@@ -1,6 +1,5 @@
 """The glossary's role ``{introduced}``: where a term is introduced, as a link that names chapter and section."""
 
-import posixpath
 from pathlib import Path
 
 from docutils import nodes
@@ -10,6 +9,7 @@ from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxRole
 from sphinx.util.nodes import make_refnode
 
+from .rooms import page_of
 from .search import HAN
 
 PAGE = "glossary"
@@ -61,7 +61,7 @@ def _resolve(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     for place in list(doctree.findall(nodes.inline)):
         if "introduced" in place:
             page, _, anchor = place["introduced"].partition("#")
-            target = posixpath.join(posixpath.dirname(docname), page)
+            target = page_of(page, Path(app.srcdir))
             section = section_title(app.env, target, anchor)
             chapter = app.env.titles[target].astext() if target in app.env.titles else page
             words = nodes.inline("", f"{chapter}: {section}" if anchor else chapter)

@@ -23,6 +23,7 @@ from attention_notes.claims import (
     verdict_line,
 )
 
+from .rooms import page_of
 from .run import executed_notebook
 
 PAGES = ("intro", "ledger")  # made from what ran, and so made last
@@ -39,7 +40,7 @@ class Cited(SphinxRole):
         link = make_refnode(
             self.env.app.builder,
             self.env.docname,
-            str(Path(self.env.docname).parent / "ledger"),
+            page_of("ledger", Path(self.env.srcdir)),
             f"ledger-{claim.id}",
             nodes.superscript("", "cited"),
             "Cited, not run: this statement in the ledger",
@@ -54,7 +55,7 @@ class Answer(SphinxRole):
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         claim = find(self.text)
-        page = str(Path(self.env.docname).parent / claim.key)
+        page = page_of(claim.key, Path(self.env.srcdir))
         words = nodes.inline("", claim.source)
         return [make_refnode(self.env.app.builder, self.env.docname, page, f"claim-{claim.id}", words)], []
 
@@ -75,8 +76,8 @@ class Entries(SphinxDirective):
         return holder.children
 
     def page(self, key: str) -> str:
-        """The chapter of a key; it lies beside this page."""
-        return str(Path(self.env.docname).parent / key)
+        """The chapter of a key."""
+        return page_of(key, Path(self.env.srcdir))
 
     def chapters(self) -> list[str]:
         """The keys of the book, in the order in which it is read."""
@@ -95,7 +96,7 @@ class Ledger(Entries):
             entries = load_facts(key)["claims"]
             section = nodes.section(ids=[f"ledger-{key}"])
             section += nodes.title("", self.env.titles[self.page(key)].astext())
-            section += self.parsed(f"{_tally(entries)} {{doc}}`To the chapter <{key}>`")
+            section += self.parsed(f"{_tally(entries)} {{doc}}`To the chapter </{self.page(key)}>`")
             for claim in entries:
                 paragraph = self.entry(claim)
                 paragraph["ids"] += [f"ledger-{claim.id}"]

@@ -3,6 +3,7 @@
 import ast
 import html
 import textwrap
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +37,7 @@ class Map(Entries):
         labels = {key: self.env.titles[self.page(key)].astext() for key in keys}
         links = {key: self.env.app.builder.get_relative_uri(self.env.docname, self.page(key)) for key in keys}
         drawing = nodes.raw("", draw(labels, links, steps), format="html")
-        words = [_words(step) for step in steps]
+        words = [_words(step, self.page) for step in steps]
         return [drawing, *self.parsed("\n".join(words))]
 
 
@@ -117,9 +118,9 @@ def _line(start: tuple[float, float], end: tuple[float, float], step: Step, labe
     return f'<path class="{kind}" d="{curve}"><title>{told}</title></path>'
 
 
-def _words(step: Step) -> str:
+def _words(step: Step, page: Callable[[str], str]) -> str:
     taken = ", ".join(f"`{name}`" for name in step.imports)
-    return f"- {{doc}}`{step.child}` on {{doc}}`{step.parent}`: {step.change}." + (
+    return f"- {{doc}}`/{page(step.child)}` on {{doc}}`/{page(step.parent)}`: {step.change}." + (
         f" Its module imports {taken}." if taken else ""
     )
 

@@ -1,10 +1,12 @@
 """Where a role points to, in words and links that need no MyST."""
 
+import posixpath
 from pathlib import Path
 
 from pybtex.database import BibliographyData, parse_file
 from sphinx.application import Sphinx
 
+from .rooms import page_of
 from .twin import Resolve
 
 
@@ -22,14 +24,14 @@ def resolver(app: Sphinx, docname: str) -> Resolve:
             cited = [_cited(bibliography, key.strip()) for key in target.split(",")]
             return "; ".join(cited) if role == "cite:t" else f"({'; '.join(cited)})"
         if role == "cited":
-            return f"[cited]({page((Path(docname).parent / 'ledger').as_posix())}#ledger-{target})"
+            return f"[cited]({page(page_of('ledger', Path(app.srcdir)))}#ledger-{target})"
         if role == "number":
             return str(env.get_domain("math").equations[target][1])  # type: ignore[attr-defined]
         if role == "eq":
             place, number = env.get_domain("math").equations[target]  # type: ignore[attr-defined]
             return f"[({number})]({page(place)}#equation-{target})"
         if role == "doc":
-            other = (Path(docname).parent / target).as_posix()
+            other = posixpath.normpath(posixpath.join(posixpath.dirname(docname), target))
             return f"[{words or env.titles[other].astext()}]({page(other)})"
         if role in ("ref", "numref", "figure"):
             place, anchor, title = labels[target][0], labels[target][1], labels[target][-1]
