@@ -24,8 +24,9 @@ BOOK = Path(__file__).resolve().parent
 
 
 def main(keys: list[str]) -> int:
-    """Execute all notebooks, or those named; 1 if one failed."""
-    paths = [path for path in sorted(BOOK.glob("*/*.ipynb")) if not keys or path.stem in keys]
+    """Execute all notebooks that Colab is offered, or those named; 1 if one failed."""
+    twins = [path for path in sorted(BOOK.glob("*/*.ipynb")) if not keys or path.stem in keys]
+    paths = [path for path in twins if "\ncolab: false\n" not in path.with_suffix(".md").read_text(encoding="utf-8")]
     package = Path(attention_notes.__file__).resolve().parent
     print(f"Python {sys.version.split()[0]}, torch {torch.__version__}, {len(paths)} notebooks", flush=True)
     if BOOK.parent in package.parents and ".colab" not in package.parts:

@@ -116,6 +116,7 @@ def test_every_chapter_opens_in_colab(site):
     for key in NOTEBOOKS:
         links = page(site / f"{page_of(key)}.html").links
         assert any(re.search(rf"colab\.research\.google\.com/.*/{page_of(key)}\.ipynb$", link) for link in links), key
+    assert "colab.research.google.com" not in (site / f"{page_of('performance')}.html").read_text(encoding="utf-8")
 
 
 def test_the_search_index_knows_the_chapters(site):

@@ -132,7 +132,13 @@ def _sort_sheets(app: Sphinx) -> None:
 
 
 def _lighten(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: nodes.document) -> None:
-    """Leave of styles and scripts what only this page needs; what all pages have is in one file of each."""
+    """Leave of styles and scripts what only this page needs; what all pages have is in one file of each.
+
+    A page whose front matter says ``colab: false`` reads files of the repository and is not offered to Colab.
+    """
+    if str(app.env.metadata.get(pagename, {}).get("colab", True)).lower() == "false":
+        buttons = context.get("header_buttons", [])
+        context["header_buttons"] = [button for button in buttons if button.get("label") != "launch-buttons"]
     body = context.get("body") or ""
     everywhere = [f"_static/{name}" for name in (*THEME, *_REPLACED, *app.env.own_sheets)]  # type: ignore[attr-defined]
     sheets = context["css_files"]
