@@ -19,7 +19,7 @@ SAY = @printf '\n\033[1m%s\033[0m\n'
 export PYDEVD_DISABLE_FILE_VALIDATION = 1
 
 .NOTPARALLEL:
-.PHONY: book test lint twins unit site evidence colab cuda wheels bench lighthouse serve clean
+.PHONY: book test lint twins unit site evidence colab cuda wheels bench house lighthouse serve clean
 
 book: $(VENV)/ready  ## execute what changed and build the site
 	$(SAY) "Building the book"
@@ -67,6 +67,9 @@ wheels: $(VENV)/ready  ## what a machine for make cuda may lack, into .wheels
 
 bench: $(VENV)/ready  ## time the models beside their peers, which takes long; QUICK=1: has anything become slower?
 	@$(BIN)/python -W ignore -m benchmarks $(if $(QUICK),--quick)
+
+house: $(VENV)/ready  ## draw who imports whom in the package, for CONTRIBUTING.md
+	@$(BIN)/python book/house.py
 
 lighthouse: book  ## Lighthouse's marks for every page, or for PAGES="book/chapters/vit ..."; needs npx
 	@$(BIN)/python tests/book/lighthouse.py $(PAGES)

@@ -92,12 +92,6 @@ CORE = {
         "pieces = parts[0].chunk(len(match.theirs))[::-1]",
         "weights/test_layouts.py::test_there_and_back_is_the_identity",
     ),
-    "windows are seen as if they had not been shifted": Fault(
-        "inspect/token_geometry.py",
-        "module.windows.cut(numbers)",
-        "module.windows.cut(numbers.roll(module.windows.shift, (1, 2)))",
-        "inspect/test_attention_maps.py::test_windows_are_put_back_where_brute_force_over_the_padded_map_has_them",
-    ),
     "the centre is cut from a corner": Fault(
         "images/__init__.py",
         "top, left = round((rows - y) / 2), round((columns - x) / 2)",

@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -24,10 +23,11 @@ from attention_notes.papers import keys as with_module
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "attention_notes"
-sys.path.insert(0, str(ROOT / "book/_ext"))
+sys.path[:0] = [str(ROOT / "book/_ext"), str(ROOT / "book")]
 
 from executed.closure import code_cells, modules  # noqa: E402
 from executed.rooms import source_file  # noqa: E402
+from house import PICTURE, ROOMS, dotted, draw, imports, room_of  # noqa: E402
 
 KEYS = papers()
 
@@ -129,44 +129,17 @@ def test_every_variant_is_in_the_registry_and_has_its_line_in_the_facts():
     assert made == recorded
 
 
-def imported(file: Path) -> set[str]:
-    found = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-        elif isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            found |= {node.value} if re.fullmatch(r"attention_notes(\.\w+)+", node.value) else set()
-    return {name.removeprefix("attention_notes.") for name in found if name.startswith("attention_notes.")}
-
-
-# A room imports from the rooms above it, and from itself.
-ROOMS = ("nn", "inspect", "images", "weights", "papers", "claims", "registry", "chapters", "")
-FOR_CHAPTERS = ("figures", "data")  # modules of a paper's folder that belong to its chapter
-
-
-def imports() -> Iterator[tuple[str, str]]:
-    """Every import of a module of the package by another, by dotted names, also those of names in strings."""
-    for file in PACKAGE.rglob("*.py"):
-        yield from ((dotted(file), other) for other in imported(file))
-
-
-def dotted(file: Path) -> str:
-    """``nn.mlp`` for the file of a module; a package has the name of its folder, and the outermost none."""
-    return ".".join(file.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").rstrip(".")
-
-
-def room_of(name: str) -> str:
-    parts = name.split(".")
-    if parts[0] == "papers" and len(parts) > 2 and parts[2] in FOR_CHAPTERS:
-        return "chapters"
-    return parts[0] if parts[0] in ROOMS else ""  # what lies in the package's own folder is a room: the command line
+ORDER = [*ROOMS]
 
 
 def test_imports_go_one_way():
-    wrong = [f"{a} imports {b}" for a, b in imports() if ROOMS.index(room_of(a)) < ROOMS.index(room_of(b))]
+    wrong = [f"{a} imports {b}" for a, b in imports() if ORDER.index(room_of(a)) < ORDER.index(room_of(b))]
     assert wrong == []
+
+
+def test_the_drawing_of_the_house_is_of_this_house():
+    """``make house`` draws it."""
+    assert PICTURE.read_text(encoding="utf-8") == draw()
 
 
 def test_the_core_names_no_paper():

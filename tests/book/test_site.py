@@ -113,10 +113,11 @@ def test_every_statement_is_in_the_ledger_with_a_link_to_its_answer(site):
 
 
 def test_every_chapter_opens_in_colab(site):
-    for key in NOTEBOOKS:
+    for key in [name for name in NOTEBOOKS if name != "performance"]:
         links = page(site / f"{page_of(key)}.html").links
         assert any(re.search(rf"colab\.research\.google\.com/.*/{page_of(key)}\.ipynb$", link) for link in links), key
-    assert "colab.research.google.com" not in (site / f"{page_of('performance')}.html").read_text(encoding="utf-8")
+    alone = (site / f"{page_of('performance')}.html").read_text(encoding="utf-8")
+    assert "colab.research.google.com" not in alone, "it reads what is not installed"
 
 
 def test_the_search_index_knows_the_chapters(site):

@@ -32,6 +32,8 @@ def source_of(name: str, root: Path) -> str:
     file, parts = root / "src", name.split(".")
     while parts and (file / parts[0]).is_dir():
         file = file / parts.pop(0)
+    if parts and (home := _handed_on(file / "__init__.py", parts[0])):
+        return source_of(".".join([home, *parts]), root)
     if parts:
         file = file / f"{parts.pop(0)}.py"
     if not file.is_file():
@@ -49,6 +51,14 @@ def source_of(name: str, root: Path) -> str:
     first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
     lines = text.splitlines()[first - 1 : node.end_lineno]
     return "\n".join(line[node.col_offset :] for line in lines)
+
+
+def _handed_on(package: Path, name: str) -> str | None:
+    """The module from which a package imports a name to hand it on."""
+    if not package.is_file():
+        return None
+    imports = (n for n in ast.parse(package.read_text(encoding="utf-8")).body if isinstance(n, ast.ImportFrom))
+    return next((n.module for n in imports if name in [alias.name for alias in n.names]), None)
 
 
 def setup(app: Sphinx) -> None:
