@@ -79,14 +79,14 @@ FAULTS = {
     ),
     "position embeddings are not added": Fault(
         "papers/vit.py",
-        "self.pooling.prepend(self.patches(images)) + self.positions",
+        "self.pooling.prepend(self.patches(images)) + self._places()",
         "self.pooling.prepend(self.patches(images))",
         "papers/test_vit.py::test_the_encoder_does_not_know_where_patches_are_but_for_their_positions",
     ),
     "a ViT whose output does not depend on the image": Fault(
         "papers/vit.py",
-        "return self.head(self.pooling(self.tokens(images)))",
-        "return self.head(self.pooling(self.tokens(images) * 0))",
+        "return self.head(self.read(self.tokens(images)))",
+        "return self.head(self.read(self.tokens(images) * 0))",
         "papers/test_vit.py::test_an_untrained_model_answers_otherwise_to_another_image",
     ),
     "positions are interpolated without antialiasing": Fault(

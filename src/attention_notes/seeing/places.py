@@ -173,8 +173,9 @@ def places_of(module: nn.Module, x: Tensor, grid: Grid) -> Places | None:
             return Places.one(grid, x.shape[1])
         case WindowAttention() | CosineWindowAttention() if x.shape[1:3] == grid.size:
             numbers = torch.arange(1.0, 1 + prod(grid.size)).view(1, *grid.size, 1)  # padding will be 0
-            slots = module.windows.cut(numbers).squeeze(-1).long()
-            return Places(grid, grid, 0, slots, slots)
+            queries = module.windows.cut(numbers)
+            answers = module.windows.cut_keys(numbers, queries)
+            return Places(grid, grid, 0, *(slots.squeeze(-1).long() for slots in (queries, answers)))
         case SpatialReductionAttention() if x.shape[1:3] == grid.size:
             return Places.one(grid, prod(grid.size), grid.through(module.reduction))
         case SpatialReductionAttention(reduction=StridedReduction(ratio=1)) if x.shape[1] == 1:
