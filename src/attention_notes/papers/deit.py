@@ -24,9 +24,8 @@ from torch import Tensor, nn
 
 from attention_notes.layers.images import Size
 from attention_notes.layers.initialise import truncated_normal
-from attention_notes.layers.pooling import ClassToken
 from attention_notes.layers.variants import lookup
-from attention_notes.papers.vit import VisionTransformer, vit
+from attention_notes.papers.vit import ClassToken, VisionTransformer, vit
 from attention_notes.pretrained import pretrainable
 
 

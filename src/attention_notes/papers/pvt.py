@@ -34,9 +34,9 @@ from attention_notes.layers.images import Size, pair
 from attention_notes.layers.initialise import OwnLayers, Start, initialise, truncated_normal, zero_bias
 from attention_notes.layers.mlp import MLP
 from attention_notes.layers.norms import layer_norm
-from attention_notes.layers.pooling import MeanPooling
 from attention_notes.layers.protocols import Make, Pooling
 from attention_notes.layers.variants import lookup
+from attention_notes.papers.vit import MeanPooling
 from attention_notes.pretrained import pretrainable
 
 

@@ -31,9 +31,7 @@ from attention_notes.layers.images import Size, pair
 from attention_notes.layers.initialise import Start, initialise, zero_bias
 from attention_notes.layers.mlp import MLP
 from attention_notes.layers.norms import layer_norm
-from attention_notes.layers.pooling import ClassToken
-from attention_notes.layers.pooling import MeanPooling as MeanPooling
-from attention_notes.layers.protocols import Make, Pooling, Stem, resize_stem
+from attention_notes.layers.protocols import Make, Pooling, Stem, Tokens, resize_stem
 from attention_notes.layers.variants import given, lookup
 from attention_notes.pretrained import pretrainable
 
@@ -156,6 +154,41 @@ class Block(PreNormBlock):
             dropout=dropout,
             **options,
         )
+
+
+class ClassToken(nn.Module):
+    """A learned token in front of the patches; what it has become at the end stands for the image (section 3.1)."""
+
+    extra = 1
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.zeros(1, 1, dim))
+
+    def prepend(self, patches: Float[Tensor, "b n c"]) -> Float[Tensor, "b m c"]:
+        """Put the token before the ``n`` patches; ``m = n + 1``."""
+        return torch.cat([self.token.expand(patches.shape[0], -1, -1), patches], dim=1)
+
+    def forward(self, z: Float[Tensor, "b m c"]) -> Float[Tensor, "b c"]:
+        """Read the token."""
+        return z[:, 0]
+
+
+class MeanPooling(nn.Module):
+    """No extra token: the mean of all tokens, in a row or on a map, stands for the image (appendix D.3)."""
+
+    extra = 0
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+
+    def prepend(self, patches: Tokens) -> Tokens:
+        """Add nothing."""
+        return patches
+
+    def forward(self, z: Tokens) -> Float[Tensor, "b c"]:
+        """Average over the tokens."""
+        return z.mean(dim=tuple(range(1, z.ndim - 1)))
 
 
 def glorot(layer: nn.Module, *, parts: int = 1) -> None:
