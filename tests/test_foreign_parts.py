@@ -14,13 +14,15 @@ from torch import Tensor, nn
 
 from attention_notes.claims import close
 from attention_notes.layers.attention import attention_weights
+from attention_notes.layers.block import PreNormBlock
 from attention_notes.layers.mlp import MLP
 from attention_notes.layers.protocols import Cut, OnGrid, Pooling, Resizable, Stem
 from attention_notes.layers.resnet import ResNet, bottleneck
 from attention_notes.layers.windows import Windows, cut_windows, join_windows
+from attention_notes.papers.cbam import CBAM, cbam
 from attention_notes.papers.deit import deit
 from attention_notes.papers.dnl import DNL
-from attention_notes.papers.pvt import V1, V2, ClassToken, cut, overlapping, pvt
+from attention_notes.papers.pvt import V1, V2, ClassToken, PyramidVisionTransformer, Stage, cut, overlapping, pvt
 from attention_notes.papers.swin import (
     Block,
     CosineWindowAttention,
@@ -311,6 +313,7 @@ MAPS |= {"num_classes": CLASSES}
 ONE_CUT = {**MAPS, "window": (2, 2)}
 PYRAMID = {"dims": (12, 18, 24, 30), "depths": (1, 2, 1, 1), "heads": (3, 3, 3, 3), "ratios": (3, 2, 1, 1)}
 PYRAMID |= {"expansions": (2, 2, 3, 2), "num_classes": CLASSES}
+GATED = {"depths": (1, 1), "dilations": (1, 1), "width": 16, "num_classes": CLASSES}
 NET = {"depths": (1, 2), "dilations": (1, 1), "width": 6, "num_classes": CLASSES}
 
 
@@ -346,6 +349,18 @@ class End(Foreign):
         return self.each(x)
 
 
+class Gate(Foreign):
+    """A gate for each place, from a convolution with a start of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.look = nn.Conv2d(1, 1, 3, padding=1)
+        self.born()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.look(x.mean(1, keepdim=True)).sigmoid()
+
+
 class Residual(Foreign):
     """A residual block of its own make."""
 
@@ -369,6 +384,31 @@ class Patches(Foreign):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.convolution(x).movedim(1, -1)
+
+
+def any_stages() -> nn.Module:
+    """Two stages whose blocks take turns, in windows and over the whole map, as in Twins; and a convolution between."""
+
+    def turns(dim: int) -> list[nn.Module]:
+        cut_in = Windows((4, 6) if dim == 12 else (2, 3), window=(2, 3), shifted=False)
+        inside, between = WindowMean(dim, heads=3, windows=cut_in), nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
+        return [PreNormBlock(dim, attention=inside, mlp=Gated(dim, hidden=8)), OnMaps(between), Whole(dim, heads=3)]
+
+    first = Stage(Patches(3, dim=12, stride=7), positions=nn.Identity(), blocks=turns(12), norm=Norm(12))
+    second = Stage(Patches(12, dim=18, stride=2), positions=nn.Identity(), blocks=turns(18), norm=nn.Identity())
+    return PyramidVisionTransformer([first, second], pooling=Weighted(18), dim=18, num_classes=CLASSES)
+
+
+class OnMaps(Foreign):
+    """A convolution of tokens on a map, added to them."""
+
+    def __init__(self, convolution: nn.Module) -> None:
+        super().__init__()
+        self.convolution = convolution
+        self.born()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.convolution(x.movedim(-1, 1)).movedim(1, -1)
 
 
 def designed(base: Any = V2, **parts: Any) -> Callable[[], nn.Module]:
@@ -417,6 +457,8 @@ CASES = {
     "resnet end": Case(partial(ResNet, bottleneck, branch=End, **NET), (), None),
     "resnet norm and activation": Case(partial(ResNet, bottleneck, norm=group_norm, activation=Bend, **NET), (), None),
     "resnet block": Case(partial(ResNet, Residual, **NET), (), None),
+    "cbam gate": Case(partial(cbam, "cbam_resnet18", block=partial(CBAM, spatial=Gate), **GATED), (), None),
+    "pyramid of any stages": Case(lambda: any_stages(), (), None),
     "dnl attention": Case(lambda: nn.Sequential(nn.Conv2d(3, 6, 1), DNL(6, attention=Shares)), (), None),
 }
 OF_ONE_SIZE = {name: case for name, case in CASES.items() if case.resized}
