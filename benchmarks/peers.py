@@ -119,10 +119,12 @@ def vit_pytorch(ours: VisionTransformer) -> nn.Module:
     from vit_pytorch import ViT
 
     blocks: Any = ours.blocks
+    patches: Any = ours.patches
+    pooling: Any = ours.pooling
     hidden, dim = blocks[0].mlp.expand.weight.shape
     model = ViT(
-        image_size=ours.patches.image_size,
-        patch_size=ours.patches.patch,
+        image_size=patches.image_size,
+        patch_size=patches.patch,
         num_classes=ours.head.out_features,
         dim=dim,
         depth=len(blocks),
@@ -131,9 +133,9 @@ def vit_pytorch(ours: VisionTransformer) -> nn.Module:
         dim_head=dim // blocks[0].attention.heads,
     )
     model.to_patch_embedding[1], model.to_patch_embedding[3] = nn.Identity(), nn.Identity()
-    p, (py, px) = ours.patches.projection, ours.patches.patch
+    p, (py, px) = patches.projection, patches.patch
     weight = p.weight.unflatten(1, (-1, py, px)).permute(0, 2, 3, 1).flatten(1)  # its patches are y, x, channel
-    state = {"cls_token": ours.pooling.token[0], "pos_embedding": ours.positions[0]}
+    state = {"cls_token": pooling.token[0], "pos_embedding": ours.positions[0]}
     state |= {"to_patch_embedding.2.weight": weight, "to_patch_embedding.2.bias": p.bias}
     for i, block in enumerate(blocks):
         at = f"transformer.layers.{i}"

@@ -10,6 +10,9 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from attention_notes.nn.heads import check_heads
+from attention_notes.nn.initialise import OwnLayers
+
 Mask = Bool[Tensor, "..."] | Float[Tensor, "..."]
 
 
@@ -66,7 +69,7 @@ def attention(
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
 
 
-class MultiHeadAttention(nn.Module):
+class MultiHeadAttention(OwnLayers):
     """Several attentions side by side, each on its own narrow projection (Vaswani et al. 2017, section 3.2.2).
 
         head_i = Attention(Q W_i^Q, K W_i^K, V W_i^V)
@@ -87,9 +90,7 @@ class MultiHeadAttention(nn.Module):
 
     def __init__(self, dim: int, *, heads: int, bias: bool = True) -> None:
         super().__init__()
-        if heads < 1 or dim % heads:
-            raise ValueError(f"dim={dim} is not divisible by heads={heads}")
-        self.heads = heads
+        self.heads = check_heads(dim, heads)
         self.query = nn.Linear(dim, dim, bias=bias)
         self.key = nn.Linear(dim, dim, bias=bias)
         self.value = nn.Linear(dim, dim, bias=bias)

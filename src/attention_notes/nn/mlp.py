@@ -5,8 +5,10 @@ from collections.abc import Callable
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from attention_notes.nn.initialise import OwnLayers
 
-class MLP(nn.Module):
+
+class MLP(OwnLayers):
     """The position-wise feed-forward network, W_2 φ(W_1 x + b_1) + b_2 (Vaswani et al. 2017, equation 2).
 
     Args:

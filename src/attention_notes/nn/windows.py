@@ -11,7 +11,9 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-Pair = tuple[int, int]
+from attention_notes.nn.derived import Derived
+from attention_notes.nn.initialise import Start
+from attention_notes.nn.protocols import Pair
 
 
 def cut_windows(x: Float[Tensor, "b gy gx c"], window: Pair) -> Float[Tensor, "s n c"]:
@@ -46,17 +48,19 @@ def shift_mask(grid: Pair, *, window: Pair, shift: Pair) -> Float[Tensor, "s n n
     return torch.zeros(()).where(pieces[:, :, None] == pieces[:, None, :], float("-inf"))
 
 
-def relative_index(window: Pair) -> Int[Tensor, "n n"]:
+def relative_index(window: Pair, keys: Pair | None = None) -> Int[Tensor, "n m"]:
     """For each query and key of a window, which cell of a table of (2 wy - 1) x (2 wx - 1) offsets holds their offset.
 
     The table's first row belongs to a query at the top and a key at the bottom; its middle cell to the query itself.
+    Where the keys are those of a window of ky x kx around it, the table has (wy + ky - 1) x (wx + kx - 1) cells.
     """
-    (wy, wx), (y, x) = window, torch.meshgrid(*(torch.arange(w) for w in window), indexing="ij")
-    y, x = y.flatten(), x.flatten()
-    return (y[:, None] - y + wy - 1) * (2 * wx - 1) + x[:, None] - x + wx - 1
+    ky, kx = keys or window
+    y, x = (axis.flatten() for axis in torch.meshgrid(*(torch.arange(w) for w in window), indexing="ij"))
+    v, u = (axis.flatten() for axis in torch.meshgrid(torch.arange(ky), torch.arange(kx), indexing="ij"))
+    return (y[:, None] - v + ky - 1) * (window[1] + kx - 1) + x[:, None] - u + kx - 1
 
 
-def spread(table: Float[Tensor, "h _ _"], index: Int[Tensor, "n n"]) -> Float[Tensor, "h n n"]:
+def spread(table: Float[Tensor, "h _ _"], index: Int[Tensor, "n m"]) -> Float[Tensor, "h n m"]:
     """From a number for each offset to a number for each pair; ``index`` is that of ``relative_index``."""
     return table.flatten(1).index_select(1, index.flatten()).unflatten(1, index.shape)
 
@@ -67,37 +71,45 @@ def four_neighbours(x: Float[Tensor, "b gy gx c"]) -> Float[Tensor, "b (gy+1)//2
     return rearrange(x, "b (gy py) (gx px) c -> b gy gx (px py c)", py=2, px=2)
 
 
-class RelativePositionBias(nn.Module):
+class RelativePositionBias(Derived):
     """One learned number for each head and each offset between query and key (Liu et al. 2021, B of equation 4).
 
     Args:
         heads: number of heads ``h``.
         window: rows and columns of a window.
+        keys: rows and columns of the keys around it; those of the window when not given.
     """
 
     index: Tensor
 
-    def __init__(self, heads: int, *, window: Pair) -> None:
+    def __init__(self, heads: int, *, window: Pair, keys: Pair | None = None) -> None:
         super().__init__()
-        self.window = window
-        self.table = nn.Parameter(torch.empty(heads, 2 * window[0] - 1, 2 * window[1] - 1))
+        self.window, self.keys = window, keys or window
+        rows, columns = (w + k - 1 for w, k in zip(self.window, self.keys, strict=True))
+        self.table = nn.Parameter(torch.empty(heads, rows, columns))
         nn.init.trunc_normal_(self.table, std=0.02)
-        self.register_buffer("index", relative_index(window), persistent=False)
+        self.register_buffer("index", relative_index(self.window, self.keys), persistent=False)
 
-    def forward(self) -> Float[Tensor, "h n n"]:
+    def forward(self) -> Float[Tensor, "h n m"]:
         """The bias of every pair of a window."""
         return spread(self.table, self.index)
 
-    def resize(self, window: Pair) -> None:
+    def resize(self, window: Pair, keys: Pair | None = None) -> None:
         """Interpolate the table for another window, bicubic (Liu et al. 2021, section 3.2)."""
-        if window != self.window:
-            size, table = [2 * w - 1 for w in window], self.table.detach()
+        keys = keys or window
+        if (window, keys) != (self.window, self.keys):
+            size, table = [w + k - 1 for w, k in zip(window, keys, strict=True)], self.table.detach()
             resized = F.interpolate(table.float()[None], size=size, mode="bicubic")[0].to(table.dtype)
             self.table = nn.Parameter(resized, requires_grad=self.table.requires_grad)
-            self.window, self.index = window, relative_index(window).to(table.device)
+            self.window, self.keys = window, keys
+            self.rebuild()
+
+    def rebuild(self) -> None:
+        """The index of every pair."""
+        self.index = relative_index(self.window, self.keys).to(self.table.device)
 
 
-class ContinuousPositionBias(nn.Module):
+class ContinuousPositionBias(Derived):
     """A small network G reads the offset: B(Δx, Δy) = 16 sigmoid(G(log Δx, log Δy)) (Swin V2, equations 3 and 4).
 
     Offsets are divided by the largest of the window in which the model was *trained*, so that another window asks the
@@ -107,33 +119,45 @@ class ContinuousPositionBias(nn.Module):
     Args:
         heads: number of heads ``h``.
         window: rows and columns of a window.
+        keys: rows and columns of the keys around it; those of the window when not given.
     """
 
     coordinates: Tensor
     index: Tensor
 
-    def __init__(self, heads: int, *, window: Pair) -> None:
+    def __init__(self, heads: int, *, window: Pair, keys: Pair | None = None) -> None:
         super().__init__()
-        self.trained = window
+        self.trained = _reach(window, keys or window)
         self.network = nn.Sequential(nn.Linear(2, 512), nn.ReLU(), nn.Linear(512, heads, bias=False))
         self.register_buffer("coordinates", torch.empty(0), persistent=False)
         self.register_buffer("index", torch.empty(0), persistent=False)
-        self.resize(window)
+        self.resize(window, keys)
 
-    def forward(self) -> Float[Tensor, "h n n"]:
+    def initialise(self, start: Start) -> None:
+        """Draw the two linear maps."""
+        start(self.network[0])
+        start(self.network[2])
+
+    def forward(self) -> Float[Tensor, "h n m"]:
         """The bias of every pair of a window."""
         return spread(16 * self.network(self.coordinates).sigmoid().movedim(-1, 0), self.index)
 
-    def resize(self, window: Pair) -> None:
+    def resize(self, window: Pair, keys: Pair | None = None) -> None:
         """Ask at the offsets of another window; no parameter changes."""
-        axes = [torch.arange(1 - w, w) / max(t - 1, 1) for w, t in zip(window, self.trained, strict=True)]
+        self.window, self.keys = window, keys or window
+        self.rebuild()
+
+    def rebuild(self) -> None:
+        """The offsets as the network reads them, and the index of every pair."""
+        sides = zip(self.window, self.keys, _reach(self.window, self.keys), self.trained, strict=True)
+        axes = [torch.arange(1 + r - w - k, r) / max(t - 1, 1) for w, k, r, t in sides]
         offsets = 8 * torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
         self.coordinates = (offsets.sign() * (1 + offsets.abs()).log2() / math.log2(8)).to(self.coordinates)
-        self.index = relative_index(window).to(self.coordinates.device)
+        self.index = relative_index(self.window, self.keys).to(self.coordinates.device)
 
 
-class Windows(nn.Module):
-    """A way to cut maps of one size into windows, and the mask that goes with it.
+class Windows(Derived):
+    """A way to cut maps of one size into windows, and the mask that goes with it: a ``Cut``, as attentions want it.
 
     A map that windows do not tile is padded with zeros, at its right and its bottom, before the shift. The zeros are
     tokens like all others, and are attended to: so it is in the authors' code, and trained weights expect it. A map
@@ -146,16 +170,28 @@ class Windows(nn.Module):
     """
 
     mask: Tensor | None
+    like: Tensor
 
     def __init__(self, grid: Pair, *, window: Pair, shifted: bool) -> None:
         super().__init__()
-        self.grid, self.shifted = grid, shifted
-        self.window = (min(grid[0], window[0]), min(grid[1], window[1]))
+        self.shifted = shifted
+        self.register_buffer("like", torch.zeros(()), persistent=False)  # where the module is, also without a mask
+        self.register_buffer("mask", None, persistent=False)
+        self.regrid(grid, window=window)
+
+    def regrid(self, grid: Pair, *, window: Pair) -> None:
+        """Cut maps of another size, or into other windows, from now on."""
+        self.grid = grid
+        self.window = self.keys = (min(grid[0], window[0]), min(grid[1], window[1]))
         (gy, gx), (wy, wx) = grid, self.window
         self.padded = (-(-gy // wy) * wy, -(-gx // wx) * wx)
-        self.shift = (wy // 2 * (shifted and wy < gy), wx // 2 * (shifted and wx < gx))
+        self.shift = (wy // 2 * (self.shifted and wy < gy), wx // 2 * (self.shifted and wx < gx))
+        self.rebuild()
+
+    def rebuild(self) -> None:
+        """The mask, where windows are shifted."""
         mask = shift_mask(self.padded, window=self.window, shift=self.shift) if any(self.shift) else None
-        self.register_buffer("mask", mask, persistent=False)
+        self.mask = None if mask is None else mask.to(self.like)
 
     def cut(self, x: Float[Tensor, "b gy gx c"]) -> Float[Tensor, "s n c"]:
         """Pad, shift up and left, and cut."""
@@ -165,6 +201,10 @@ class Windows(nn.Module):
         if any(self.shift):
             x = x.roll([-by for by in self.shift], (1, 2))
         return cut_windows(x, self.window)
+
+    def cut_keys(self, x: Float[Tensor, "b gy gx c"], queries: Float[Tensor, "s n c"]) -> Float[Tensor, "s n c"]:
+        """What each window may look at: its own tokens."""
+        return queries
 
     def join(self, windows: Float[Tensor, "s n c"]) -> Float[Tensor, "b gy gx c"]:
         """Undo ``cut``: join, shift back, and drop the padding."""
@@ -182,6 +222,12 @@ class Windows(nn.Module):
     def extra_repr(self) -> str:
         """Sizes, as printed with the model."""
         return f"grid={self.grid}, window={self.window}, shift={self.shift}"
+
+
+def _reach(window: Pair, keys: Pair) -> Pair:
+    """Offsets of a query from the keys around its window are smaller than these: the window, if it has its own keys."""
+    rows, columns = ((w + k) // 2 for w, k in zip(window, keys, strict=True))
+    return rows, columns
 
 
 def _came_round(side: int, by: int) -> Tensor:

@@ -5,14 +5,14 @@ from tests.planting import Fault
 FAULTS = {
     "position embeddings are not added": Fault(
         "papers/vit/model.py",
-        "self.pooling.prepend(self.patches(images)) + self.positions",
+        "self.pooling.prepend(self.patches(images)) + self._places()",
         "self.pooling.prepend(self.patches(images))",
         "papers/vit/test_model.py::test_the_encoder_does_not_know_where_patches_are_but_for_their_positions",
     ),
     "a ViT whose output does not depend on the image": Fault(
         "papers/vit/model.py",
-        "return self.head(self.pooling(self.tokens(images)))",
-        "return self.head(self.pooling(self.tokens(images) * 0))",
+        "return self.head(self.read(self.tokens(images)))",
+        "return self.head(self.read(self.tokens(images) * 0))",
         "papers/vit/test_model.py::test_an_untrained_model_answers_otherwise_to_another_image",
     ),
     "positions are interpolated without antialiasing": Fault(

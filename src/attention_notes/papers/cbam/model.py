@@ -18,6 +18,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from attention_notes.nn.initialise import OwnLayers, Start
+from attention_notes.nn.initialise import initialise as ask
+from attention_notes.nn.variants import lookup
 from attention_notes.papers.resnet import VARIANTS as RESNETS
 from attention_notes.papers.resnet import Residual, ResNet, resnet
 
@@ -65,7 +68,7 @@ class ChannelAttention(nn.Module):
         return scores.sigmoid()[..., None, None]
 
 
-class SpatialAttention(nn.Module):
+class SpatialAttention(OwnLayers):
     """Which places matter: one gate for each, from what its neighbourhood holds over all channels (equation 3).
 
         M_s(F) = σ(f([AvgPool(F); MaxPool(F)]))
@@ -135,6 +138,10 @@ class CBAM(nn.Module):
         super().__init__()
         self.channel, self.spatial, self.order = channel(channels), spatial(), order
 
+    def initialise(self, start: Start) -> None:
+        """Ask both gates: a ``ResNet`` draws the convolution of the spatial one as its own."""
+        ask(self.channel, self.spatial, start=start)
+
     def forward(self, x: Float[Tensor, "b c y x"]) -> Float[Tensor, "b c y x"]:
         """Weigh the channels and the places."""
         return self.order(x, self.channel, self.spatial)
@@ -193,6 +200,4 @@ def cbam(variant: str, *, block: Callable[[int], nn.Module] = CBAM, **overrides:
     Raises:
         ValueError: if the variant is unknown.
     """
-    if variant not in VARIANTS:
-        raise ValueError(f"unknown variant {variant!r}; known: {', '.join(VARIANTS)}")
-    return initialise(resnet(VARIANTS[variant], **{"branch": partial(block), **overrides}))
+    return initialise(resnet(lookup(VARIANTS, variant), **{"branch": partial(block), **overrides}))

@@ -22,7 +22,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from attention_notes.nn.initialise import truncated_normal
 from attention_notes.nn.sizes import Size
+from attention_notes.nn.variants import lookup
 from attention_notes.papers.vit import ClassToken, VisionTransformer, vit
 from attention_notes.weights.pretrained import pretrainable
 
@@ -78,7 +80,7 @@ class DistilledVisionTransformer(nn.Module):
 
     def both(self, images: Float[Tensor, "b ch y x"]) -> Float[Tensor, "b 2 k"]:
         """Logits of the two heads, the class head's first."""
-        own, taught = self.encoder.pooling(self.encoder.tokens(images)).unbind(1)
+        own, taught = self.encoder.read(self.encoder.tokens(images)).unbind(1)
         return torch.stack([self.class_head(own), self.distillation_head(taught)], dim=1)
 
     def forward(self, images: Float[Tensor, "b ch y x"]) -> Float[Tensor, "b 2 k"] | Float[Tensor, "b k"]:
@@ -276,14 +278,13 @@ def deit(
         num_classes: width of each output; ``None`` for no head.
         image_size: height and width in pixels, or one number for both; the variant's own when not given.
         channels: channels of the image.
-        overrides: arguments of ``vit``, such as ``depth``; stochastic depth, ``drop_path``, is 0.1 (table 9).
+        overrides: arguments of ``vit``, such as ``depth`` and ``block``; stochastic depth, ``drop_path``, is 0.1
+            (table 9).
 
     Raises:
         ValueError: if the variant is unknown, or if its patches do not tile the image.
     """
-    if variant not in VARIANTS:
-        raise ValueError(f"unknown variant {variant!r}; known: {', '.join(VARIANTS)}")
-    row = VARIANTS[variant]
+    row = lookup(VARIANTS, variant)
     options = {"drop_path": RECIPE["stochastic depth"], "pooling": row["pooling"], "channels": channels, **overrides}
     options["image_size"] = row["image_size"] if image_size is None else image_size
     if options["pooling"] is not TwoTokens:
@@ -297,11 +298,13 @@ Model = TypeVar("Model", VisionTransformer, DistilledVisionTransformer)
 
 def _initialised(model: Model) -> Model:
     """Linear maps, tokens and positions from a normal distribution, cut off far out, as in the authors' code."""
-    for name, parameter in model.named_parameters():
-        if "patches" in name or "norm" in name:
-            continue
-        if name.endswith("bias"):
-            nn.init.zeros_(parameter)
-        else:
-            nn.init.trunc_normal_(parameter, std=0.02)
+    encoder = model.encoder if isinstance(model, DistilledVisionTransformer) else model
+    nn.init.trunc_normal_(encoder.positions, std=0.02)
+    if isinstance(encoder.pooling, ClassToken | TwoTokens):
+        for token in encoder.pooling.parameters():
+            nn.init.trunc_normal_(token, std=0.02)
+    encoder.initialise(truncated_normal)
+    if isinstance(model, DistilledVisionTransformer):
+        truncated_normal(model.class_head)
+        truncated_normal(model.distillation_head)
     return model

@@ -25,6 +25,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attention_notes.nn.attention import attention
+from attention_notes.nn.initialise import OwnLayers, initialise, zero_bias
+from attention_notes.nn.variants import lookup
 from attention_notes.papers.resnet import convolution, resnet
 
 
@@ -43,7 +45,7 @@ def unary_term(q: Float[Tensor, "*b n d"], k: Float[Tensor, "*b m d"]) -> Float[
     return (q.mean(dim=-2, keepdim=True) @ k.mT).squeeze(-2)
 
 
-class Pairwise(nn.Module):
+class Pairwise(OwnLayers):
     """The whitened pairwise term alone: y_i = Σ_j σ((q_i - μ_q)ᵀ(k_j - μ_k)) v_j, with q = W_q x and k = W_k x.
 
     Args:
@@ -63,7 +65,7 @@ class Pairwise(nn.Module):
         return _attend(whitened(self.query(x)), whitened(self.key(x)), v, self.scale)
 
 
-class Unary(nn.Module):
+class Unary(OwnLayers):
     """The unary term alone, with a map of its own: y = Σ_j σ(m_j) v_j with m = W_m x, the same y for every query.
 
     One query, the number 1, asks for all: its scores are the m_j.
@@ -79,7 +81,7 @@ class Unary(nn.Module):
         return _attend(torch.ones_like(m[:, :1]), m, v, 1.0)
 
 
-class Disentangled(nn.Module):
+class Disentangled(OwnLayers):
     """Both terms, each in a softmax of its own, added (section 4).
 
         y_i = Σ_j (γ σ((q_i - μ_q)ᵀ(k_j - μ_k)) + σ(m_j)) v_j
@@ -101,7 +103,7 @@ class Disentangled(nn.Module):
         return self.gamma * self.pairwise(x, v) + self.unary(x, v)
 
 
-class Coupled(nn.Module):
+class Coupled(OwnLayers):
     """The attention of a non-local block, both terms in one softmax and with one W_k: y_i = Σ_j σ(q_iᵀ k_j) v_j.
 
     Args:
@@ -119,7 +121,7 @@ class Coupled(nn.Module):
         return _attend(self.query(x), self.key(x), v, self.scale)
 
 
-class Multiplied(nn.Module):
+class Multiplied(OwnLayers):
     """Half way: still one softmax, but the unary term has its own map: y_i = Σ_j σ((q_i - μ_q)ᵀ(k_j - μ_k) + m_j) v_j.
 
     The saliency travels as one more feature of the keys, on which every query has a one: no mask of n x n numbers.
@@ -138,7 +140,7 @@ class Multiplied(nn.Module):
         return _attend(q, k, v, 1.0)
 
 
-class Added(nn.Module):
+class Added(OwnLayers):
     """Half way, from the other side: two softmaxes, but one W_k for both.
 
         y_i = Σ_j (γ σ((q_i - μ_q)ᵀ(k_j - μ_k)) + σ(μ_qᵀ k_j)) v_j
@@ -176,11 +178,8 @@ class DNL(nn.Module):
         super().__init__()
         self.value = nn.Linear(channels, channels, bias=False)
         self.attention = attention(channels)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):  # as in the authors' code
-                nn.init.normal_(module.weight, std=0.01)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        _start(self.value)
+        initialise(self.attention, start=_start)
 
     def forward(self, x: Float[Tensor, "b c *s"]) -> Float[Tensor, "b c *s"]:
         """Let every position look at every position, and add what it found."""
@@ -252,12 +251,17 @@ def dnl(variant: str, *, num_classes: int = 19, **overrides: Any) -> DNLNet:
     Raises:
         ValueError: if the variant is unknown.
     """
-    if variant not in VARIANTS:
-        raise ValueError(f"unknown variant {variant!r}; known: {', '.join(VARIANTS)}")
-    options = VARIANTS[variant]
+    options = lookup(VARIANTS, variant)
     backbone: Any = resnet(options["backbone"], dilations=options["dilations"])
     backbone.head = nn.Identity()  # it named whole images
     return DNLNet(backbone, num_classes=num_classes, **overrides)
+
+
+def _start(layer: nn.Module, *, parts: int = 1) -> None:
+    """Linear maps start small, as in the authors' code."""
+    if isinstance(layer, nn.Linear):
+        nn.init.normal_(layer.weight, std=0.01)
+        zero_bias(layer)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:

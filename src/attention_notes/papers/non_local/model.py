@@ -25,6 +25,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attention_notes.nn.attention import attention, attention_weights
+from attention_notes.nn.initialise import zero_bias
+from attention_notes.nn.variants import lookup
 from attention_notes.papers.resnet import ResNet, resnet
 
 
@@ -211,9 +213,11 @@ class NonLocal(nn.Module):
 
     def _initialise(self) -> None:
         """He et al.'s normal for the embeddings (section 4.1), zero for what is added."""
-        for name, parameter in self.named_parameters():
-            if not name.startswith(("pairwise", "norm")):
-                (nn.init.zeros_ if name.endswith("bias") else nn.init.kaiming_normal_)(parameter)
+        layers: tuple[Any, ...] = (self.theta, self.phi, self.g, self.output)
+        for layer in layers:
+            if not isinstance(layer, nn.Identity):
+                nn.init.kaiming_normal_(layer.weight)
+                zero_bias(layer)
         last: Any = self.output if isinstance(self.norm, nn.Identity) else self.norm
         nn.init.zeros_(last.weight)
 
@@ -279,11 +283,9 @@ def non_local_resnet(variant: str, *, num_classes: int = 1000, dims: int = 2, **
     Raises:
         ValueError: if the variant is unknown.
     """
-    if variant not in VARIANTS:
-        raise ValueError(f"unknown variant {variant!r}; known: {', '.join(VARIANTS)}")
-    options = {"subsample": 2, **block}
-    model = resnet(VARIANTS[variant]["backbone"], num_classes=num_classes)
-    return insert(model, VARIANTS[variant]["places"], block=lambda c: NonLocal(c, dims=dims, **options))
+    row, options = lookup(VARIANTS, variant), {"subsample": 2, **block}
+    model = resnet(row["backbone"], num_classes=num_classes)
+    return insert(model, row["places"], block=lambda c: NonLocal(c, dims=dims, **options))
 
 
 class C2D(nn.Module):

@@ -22,6 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attention_notes.nn.attention import Mask, attention, attention_weights
+from attention_notes.nn.heads import check_heads
 from attention_notes.nn.mlp import MLP
 from attention_notes.papers.transformer import PreNorm, Sinusoids
 
@@ -326,9 +327,7 @@ class SelfAttention(nn.Module):
 
     def __init__(self, dim: int, *, heads: int, core: Core) -> None:
         super().__init__()
-        if heads < 1 or dim % heads:
-            raise ValueError(f"dim={dim} is not divisible by heads={heads}")
-        self.heads = heads
+        self.heads = check_heads(dim, heads)
         self.qkv = nn.Linear(dim, 3 * dim)
         self.core = core(dim // heads, heads=heads)
         self.output = nn.Linear(dim, dim)

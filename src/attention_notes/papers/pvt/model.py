@@ -18,6 +18,7 @@ Departures:
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from typing import Any, cast
 
 import torch
@@ -27,15 +28,19 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attention_notes.nn.attention import MultiHeadAttention
-from attention_notes.nn.drop_path import DropPath, depth_rates
+from attention_notes.nn.block import PreNormBlock as Block
+from attention_notes.nn.drop_path import depth_rates
+from attention_notes.nn.initialise import OwnLayers, Start, initialise, truncated_normal, zero_bias
 from attention_notes.nn.mlp import MLP
+from attention_notes.nn.norms import layer_norm
+from attention_notes.nn.protocols import Make, Pooling
 from attention_notes.nn.sizes import Size, pair
+from attention_notes.nn.variants import lookup
+from attention_notes.papers.vit import MeanPooling
 from attention_notes.weights.pretrained import pretrainable
 
-_norm = partial(nn.LayerNorm, eps=1e-6)  # the authors' epsilon, but for the norms right after a convolution
 
-
-class PatchEmbedding(nn.Module):
+class PatchEmbedding(OwnLayers):
     """Make a smaller map: a linear map of every window of the larger one, and a norm (v1 section 3.2, v2 section 3.3).
 
     Windows of ``kernel = stride`` lie side by side: patches. Larger ones overlap; around the map is zero.
@@ -46,15 +51,18 @@ class PatchEmbedding(nn.Module):
         stride: by how much the map shrinks.
         kernel: side of a window.
         padding: rows and columns of zeros on each side.
+        norm: makes the norm from the width.
 
     Raises:
         ValueError: in ``forward``, if windows without padding leave rows or columns of the map out.
     """
 
-    def __init__(self, channels: int, *, dim: int, stride: int, kernel: int, padding: int = 0) -> None:
+    def __init__(
+        self, channels: int, *, dim: int, stride: int, kernel: int, padding: int = 0, norm: Make = nn.LayerNorm
+    ) -> None:
         super().__init__()
         self.projection = nn.Conv2d(channels, dim, kernel, stride=stride, padding=padding)
-        self.norm = nn.LayerNorm(dim)
+        self.norm = norm(dim)
 
     def forward(self, x: Float[Tensor, "b ch y x"]) -> Float[Tensor, "b gy gx c"]:
         """One token for each window."""
@@ -66,17 +74,17 @@ class PatchEmbedding(nn.Module):
         return self.norm(rearrange(self.projection(x), "b c gy gx -> b gy gx c"))
 
 
-def cut(channels: int, *, dim: int, stride: int) -> PatchEmbedding:
+def cut(channels: int, *, dim: int, stride: int, norm: Make = nn.LayerNorm) -> PatchEmbedding:
     """Patches side by side, as in ViT (v1 section 3.2)."""
-    return PatchEmbedding(channels, dim=dim, stride=stride, kernel=stride)
+    return PatchEmbedding(channels, dim=dim, stride=stride, norm=norm, kernel=stride)
 
 
-def overlapping(channels: int, *, dim: int, stride: int) -> PatchEmbedding:
+def overlapping(channels: int, *, dim: int, stride: int, norm: Make = nn.LayerNorm) -> PatchEmbedding:
     """Windows of side 2S - 1 at a stride of S, with S - 1 zeros around the map (v2 section 3.3)."""
-    return PatchEmbedding(channels, dim=dim, stride=stride, kernel=2 * stride - 1, padding=stride - 1)
+    return PatchEmbedding(channels, dim=dim, stride=stride, norm=norm, kernel=2 * stride - 1, padding=stride - 1)
 
 
-class StridedReduction(nn.Module):
+class StridedReduction(OwnLayers):
     """The keys' and values' map, R times smaller in both directions (v1 equation 3).
 
         SR(x) = Norm(Reshape(x, R) W^S)
@@ -102,7 +110,7 @@ class StridedReduction(nn.Module):
         return self.norm(rearrange(windows, "b c gy gx -> b (gy gx) c"))
 
 
-class PooledReduction(nn.Module):
+class PooledReduction(OwnLayers):
     """A map of P x P tokens, whatever the size of the image: the linear attention of v2 (section 3.2).
 
     GELU(Norm(W AvgPool(x))). The pooling makes ``ratio`` meaningless; it is there to be called like the other.
@@ -137,13 +145,17 @@ class SpatialReductionAttention(nn.Module):
         self.reduction = reduction
         self.attend = MultiHeadAttention(dim, heads=heads)
 
+    def initialise(self, start: Start) -> None:
+        """Ask both parts."""
+        initialise(self.reduction, self.attend, start=start)
+
     def forward(self, x: Float[Tensor, "b gy gx c"]) -> Float[Tensor, "b gy gx c"]:
         """Let the map look at its reduction."""
         found = self.attend(rearrange(x, "b gy gx c -> b (gy gx) c"), self.reduction(x))
         return rearrange(found, "b (gy gx) c -> b gy gx c", gy=x.shape[1])
 
 
-class ConvFeedForward(nn.Module):
+class ConvFeedForward(OwnLayers):
     """The MLP of v2: between its two layers each hidden channel looks at its 3 x 3 neighbours (section 3.4).
 
     W_2 GELU(DWConv(gate(W_1 x))). The zeros around the map tell a token how far the border is.
@@ -188,11 +200,13 @@ class LearnedPositions(nn.Module):
 class ClassToken(nn.Module):
     """A learned token with a position of its own that joins the tokens of the last stage (v1 section 4.1)."""
 
-    def __init__(self, dim: int) -> None:
+    extra = 1
+
+    def __init__(self, dim: int, *, norm: Make = layer_norm) -> None:
         super().__init__()
         self.token = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, 1, 1, dim), std=0.02))
         self.position = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, 1, 1, dim), std=0.02))
-        self.norm = _norm(dim)
+        self.norm = norm(dim)
 
     def prepend(self, x: Float[Tensor, "b gy gx c"]) -> Float[Tensor, "b 1 n c"]:
         """The token and the map in one row: nothing in the last stage of v1 looks at rows and columns."""
@@ -204,50 +218,21 @@ class ClassToken(nn.Module):
         return self.norm(z[:, 0, 0])
 
 
-class MeanPooling(nn.Identity):
-    """No extra token: the mean over the last map stands for the image (the authors' code of v2)."""
-
-    def prepend(self, x: Float[Tensor, "b gy gx c"]) -> Float[Tensor, "b gy gx c"]:
-        """Add nothing."""
-        return x
-
-    def forward(self, z: Float[Tensor, "b gy gx c"]) -> Float[Tensor, "b c"]:
-        """Average over the map."""
-        return z.mean(dim=(1, 2))
-
-
-class Block(nn.Module):
-    """One pre-norm layer (v1 figure 3).
-
-        x' = SRA(LN(x)) + x
-        x''= MLP(LN(x')) + x'
-
-    In training each of the two branches is dropped for a sample with probability ``drop_path``.
-    """
-
-    def __init__(self, dim: int, *, attention: nn.Module, mlp: nn.Module, drop_path: float = 0.0) -> None:
-        super().__init__()
-        self.attention_norm = _norm(dim)
-        self.attention = attention
-        self.mlp_norm = _norm(dim)
-        self.mlp = mlp
-        self.drop_path = DropPath(drop_path)
-
-    def forward(self, x: Float[Tensor, "b gy gx c"]) -> Float[Tensor, "b gy gx c"]:
-        """Mix the tokens, then change each."""
-        x = x + self.drop_path(self.attention(self.attention_norm(x)))
-        return x + self.drop_path(self.mlp(self.mlp_norm(x)))
-
-
 class Stage(nn.Module):
     """A map to a smaller, wider one: new tokens, their positions, and a Transformer on them (v1 section 3.2)."""
 
-    def __init__(self, patches: nn.Module, *, positions: nn.Module, blocks: Iterable[Block], norm: nn.Module) -> None:
+    def __init__(
+        self, patches: nn.Module, *, positions: nn.Module, blocks: Iterable[nn.Module], norm: nn.Module
+    ) -> None:
         super().__init__()
         self.patches = patches
         self.positions = positions
         self.blocks = nn.Sequential(*blocks)
         self.norm = norm
+
+    def initialise(self, start: Start) -> None:
+        """Ask all parts."""
+        initialise(self.patches, self.positions, *self.blocks, self.norm, start=start)
 
     def embed(self, x: Float[Tensor, "b ch y x"]) -> Float[Tensor, "b gy gx c"]:
         """The tokens that enter the blocks."""
@@ -262,17 +247,22 @@ class PyramidVisionTransformer(nn.Module):
     """Four stages, and a head on what the pooling reads from the last.
 
     Args:
-        stages: from the finest map to the coarsest.
-        pooling: what stands for the image, and what it puts before the tokens of the last stage.
+        stages: from the finest map to the coarsest, each of any parts.
+        pooling: what stands for the image, and what it puts before the tokens of the last stage, ``b gy gx c``.
         dim: width of the last stage.
         num_classes: width of the output; ``None`` for no head.
     """
 
-    def __init__(self, stages: Iterable[Stage], *, pooling: Any, dim: int, num_classes: int | None) -> None:
+    def __init__(self, stages: Iterable[Stage], *, pooling: Pooling, dim: int, num_classes: int | None) -> None:
         super().__init__()
         self.stages = nn.ModuleList(stages)
         self.pooling = pooling
         self.head = nn.Identity() if num_classes is None else nn.Linear(dim, num_classes)
+
+    def initialise(self, start: Start) -> None:
+        """Ask the stages and the pooling, and draw the head."""
+        initialise(*self.stages, cast(nn.Module, self.pooling), start=start)
+        start(self.head)
 
     def features(self, images: Float[Tensor, "b ch y x"]) -> list[Float[Tensor, "b _ _ _"]]:
         """The maps ``b c y x`` of all stages, at strides 4, 8, 16 and 32: what a dense task is given."""
@@ -289,20 +279,16 @@ class PyramidVisionTransformer(nn.Module):
         return self.head(self.pooling(last.norm(last.blocks(self.pooling.prepend(last.embed(x))))))
 
 
-def start_v1(module: nn.Module) -> None:
-    """Weights of 0.02, zero biases in every linear layer, convolutions as PyTorch makes them: how v1 starts."""
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        nn.init.zeros_(module.bias)
+start_v1 = truncated_normal  # convolutions as PyTorch makes them
 
 
-def start_v2(module: nn.Module) -> None:
+def start_v2(layer: nn.Module, *, parts: int = 1) -> None:
     """As ``start_v1``, and convolutions with variance 2 / (kernel^2 outputs / groups): how v2 starts."""
-    start_v1(module)
-    if isinstance(module, nn.Conv2d):
-        fan_out = module.weight[0, 0].numel() * module.out_channels // module.groups
-        nn.init.normal_(module.weight, std=(2 / fan_out) ** 0.5)
-        nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+    start_v1(layer, parts=parts)
+    if isinstance(layer, nn.Conv2d):
+        fan_out = layer.weight[0, 0].numel() * layer.out_channels // layer.groups
+        nn.init.normal_(layer.weight, std=(2 / fan_out) ** 0.5)
+        zero_bias(layer)
 
 
 @dataclass(frozen=True)
@@ -310,22 +296,43 @@ class Design:
     """The parts of a version, each as what makes it, by default as in v1; to vary a version is to replace a part.
 
     ``patches(channels, dim=, stride=)``, ``positions(dim, grid=)``, ``reduction(dim, ratio=)``, ``mlp(dim, hidden=)``,
-    ``norm(dim)`` after each stage, ``pooling(dim)``; ``start(module)`` draws the first weights of every module.
+    ``norm(dim)`` after each stage, ``block_norm(dim)`` in its blocks, ``pooling(dim)``. ``start`` draws the first
+    weights of all parts that can be asked to. Two more stand, where they are given, in the place of what is made of the
+    others: ``attention(dim, heads=, ratio=)`` and a whole ``block(dim, heads=, hidden=, ratio=, drop_path=)``.
     """
 
-    patches: Callable[..., nn.Module] = cut
-    positions: Callable[..., nn.Module] = LearnedPositions
-    reduction: Callable[..., nn.Module] = StridedReduction
-    mlp: Callable[..., nn.Module] = MLP
-    norm: Callable[[int], nn.Module] = nn.Identity
-    pooling: Callable[[int], nn.Module] = ClassToken
-    start: Callable[[nn.Module], None] = start_v1
+    patches: Make = cut
+    positions: Make = LearnedPositions
+    reduction: Make = StridedReduction
+    mlp: Make = MLP
+    norm: Make = nn.Identity
+    block_norm: Make = layer_norm
+    pooling: Callable[[int], Pooling] = ClassToken
+    start: Start = start_v1
+    attention: Make | None = None
+    block: Make | None = None
+
+    def layer(self, dim: int, *, heads: int, hidden: int, ratio: int, drop_path: float) -> nn.Module:
+        """One block of a stage."""
+        if self.block:
+            return self.block(dim, heads=heads, hidden=hidden, ratio=ratio, drop_path=drop_path)
+        if self.attention:
+            attention = self.attention(dim, heads=heads, ratio=ratio)
+        else:
+            attention = SpatialReductionAttention(dim, heads=heads, reduction=self.reduction(dim, ratio=ratio))
+        mlp = self.mlp(dim, hidden=hidden)
+        return Block(dim, attention=attention, mlp=mlp, norm=self.block_norm, drop_path=drop_path)
 
 
 V1 = Design()
 # no table of positions: the zeros around the map tell places apart
 V2 = Design(
-    patches=overlapping, positions=nn.Identity, mlp=ConvFeedForward, norm=_norm, pooling=MeanPooling, start=start_v2
+    patches=overlapping,
+    positions=nn.Identity,
+    mlp=ConvFeedForward,
+    norm=layer_norm,
+    pooling=MeanPooling,
+    start=start_v2,
 )
 V2_LINEAR = replace(V2, reduction=PooledReduction, mlp=partial(ConvFeedForward, gate=nn.ReLU))
 
@@ -367,15 +374,15 @@ def pvt(
         ValueError: if the variant is unknown, or if the sizes have different numbers of entries.
         TypeError: if an override is unknown.
     """
-    if variant not in VARIANTS:
-        raise ValueError(f"unknown variant {variant!r}; known: {', '.join(VARIANTS)}")
-    options = {**VARIANTS[variant], **overrides}
-    if unknown := overrides.keys() - VARIANTS[variant].keys() - {"drop_path"}:
-        raise TypeError(f"unknown overrides {sorted(unknown)}; known: drop_path, {', '.join(VARIANTS[variant])}")
+    row = lookup(VARIANTS, variant)
+    options = {**row, **overrides}
+    if unknown := overrides.keys() - row.keys() - {"drop_path"}:
+        raise TypeError(f"unknown overrides {sorted(unknown)}; known: drop_path, {', '.join(row)}")
     design, dim = options["design"], options["dims"][-1]
     stages = _stages(channels, image=pair(image_size), **options)
     model = PyramidVisionTransformer(stages, pooling=design.pooling(dim), dim=dim, num_classes=num_classes)
-    return model.apply(design.start)
+    model.initialise(design.start)
+    return model
 
 
 def _stages(
@@ -386,12 +393,11 @@ def _stages(
         raise ValueError(f"every stage needs one entry of each, but the sizes are {sizes}")
     rates = iter(depth_rates(drop_path, sum(sizes["depths"])))
     for i, dim in enumerate(sizes["dims"]):
-        stride, blocks = 2 if i else 4, []
+        stride = 2 if i else 4
         image = (max(image[0] // stride, 1), max(image[1] // stride, 1))
         depth, heads, ratio, expansion = (sizes[name][i] for name in ("depths", "heads", "ratios", "expansions"))
-        for _, rate in zip(range(depth), rates, strict=False):
-            attention = SpatialReductionAttention(dim, heads=heads, reduction=design.reduction(dim, ratio=ratio))
-            blocks.append(Block(dim, attention=attention, mlp=design.mlp(dim, hidden=expansion * dim), drop_path=rate))
+        each: dict[str, Any] = {"heads": heads, "hidden": expansion * dim, "ratio": ratio}
+        blocks = [design.layer(dim, **each, drop_path=rate) for rate in islice(rates, depth)]
         patches, positions = design.patches(channels, dim=dim, stride=stride), design.positions(dim, grid=image)
         yield Stage(patches, positions=positions, blocks=blocks, norm=design.norm(dim))
         channels = dim

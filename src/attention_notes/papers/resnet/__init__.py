@@ -3,12 +3,25 @@
 from attention_notes.papers.resnet.model import (
     VARIANTS,
     Branch,
+    Convolution,
     Residual,
     ResNet,
     basic,
     bottleneck,
     convolution,
+    kaiming,
     resnet,
 )
 
-__all__ = ["VARIANTS", "Branch", "ResNet", "Residual", "basic", "bottleneck", "convolution", "resnet"]
+__all__ = [
+    "VARIANTS",
+    "Branch",
+    "Convolution",
+    "ResNet",
+    "Residual",
+    "basic",
+    "bottleneck",
+    "convolution",
+    "kaiming",
+    "resnet",
+]

@@ -5,17 +5,34 @@ Goyal et al. 2017: a bottleneck's stride is on its 3 x 3 convolution.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from attention_notes.nn.initialise import OwnLayers, Start, initialise
+from attention_notes.nn.protocols import Make
+from attention_notes.nn.variants import given, lookup
 
-def convolution(channels: int, width: int, kernel: int, *, stride: int = 1, dilation: int = 1) -> nn.Sequential:
+
+class Convolution(OwnLayers, nn.Sequential):
+    """A convolution and its norm."""
+
+
+def convolution(
+    channels: int, width: int, kernel: int, *, stride: int = 1, dilation: int = 1, norm: Make = nn.BatchNorm2d
+) -> Convolution:
     """A convolution without bias that keeps the size but for its stride, and the norm that makes a bias useless."""
     padding = dilation * (kernel // 2)
     options: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "bias": False}
-    return nn.Sequential(nn.Conv2d(channels, width, kernel, **options), nn.BatchNorm2d(width))
+    return Convolution(nn.Conv2d(channels, width, kernel, **options), norm(width))
+
+
+def kaiming(layer: nn.Module, *, parts: int = 1) -> None:
+    """Convolutions from He et al.'s normal distribution, by what goes out: how residual networks start."""
+    if isinstance(layer, nn.Conv2d):
+        nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
 
 
 class Residual(nn.Module):
@@ -27,17 +44,33 @@ class Residual(nn.Module):
         stride: by how much the map shrinks.
         layers: the convolutions of the branch, the rectifiers between them put in here.
         end: module at the end of the branch, before the sum.
+        norm: makes the norm of the shortcut from its width.
+        activation: makes the rectifiers.
     """
 
-    def __init__(self, channels: int, *, width: int, stride: int, layers: Sequence[nn.Module], end: nn.Module) -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        width: int,
+        stride: int,
+        layers: Sequence[nn.Module],
+        end: nn.Module,
+        norm: Make = nn.BatchNorm2d,
+        activation: Make = nn.ReLU,
+    ) -> None:
         super().__init__()
         self.width = width
-        rectified = [part for layer in layers for part in (nn.ReLU(), layer)][1:]
+        rectified = [part for layer in layers for part in (activation(), layer)][1:]
         self.branch = nn.Sequential(*rectified)
         self.end = end
         changes = stride != 1 or channels != width
-        self.shortcut = convolution(channels, width, 1, stride=stride) if changes else nn.Identity()
-        self.relu = nn.ReLU()
+        self.shortcut = convolution(channels, width, 1, stride=stride, norm=norm) if changes else nn.Identity()
+        self.relu = activation()
+
+    def initialise(self, start: Start) -> None:
+        """Draw the convolutions of branch and shortcut, and ask what else can be asked."""
+        initialise(*self.branch, self.end, self.shortcut, start=start)
 
     def forward(self, x: Float[Tensor, "b c y x"]) -> Float[Tensor, "b w gy gx"]:
         """Add what the branch found."""
@@ -47,23 +80,49 @@ class Residual(nn.Module):
 Branch = Callable[[int], nn.Module]
 
 
-def basic(channels: int, width: int, *, stride: int, dilation: int, branch: Branch) -> Residual:
+def basic(
+    channels: int,
+    width: int,
+    *,
+    stride: int,
+    dilation: int,
+    branch: Branch,
+    norm: Make = nn.BatchNorm2d,
+    activation: Make = nn.ReLU,
+) -> Residual:
     """Two 3 x 3 convolutions (figure 5, left); ``width`` is also what comes out."""
     layers = [
-        convolution(channels, width, 3, stride=stride, dilation=dilation),
-        convolution(width, width, 3, dilation=dilation),
+        convolution(channels, width, 3, stride=stride, dilation=dilation, norm=norm),
+        convolution(width, width, 3, dilation=dilation, norm=norm),
     ]
-    return Residual(channels, width=width, stride=stride, layers=layers, end=branch(width))
+    made: dict[str, Any] = {"layers": layers, "end": branch(width), "norm": norm, "activation": activation}
+    return Residual(channels, width=width, stride=stride, **made)
 
 
-def bottleneck(channels: int, width: int, *, stride: int, dilation: int, branch: Branch) -> Residual:
-    """1 x 1 down to ``width``, 3 x 3, and 1 x 1 up to four times ``width`` (figure 5, right)."""
+def bottleneck(
+    channels: int,
+    width: int,
+    *,
+    stride: int,
+    dilation: int,
+    branch: Branch,
+    spatial: Make | None = None,
+    norm: Make = nn.BatchNorm2d,
+    activation: Make = nn.ReLU,
+) -> Residual:
+    """1 x 1 down to ``width``, 3 x 3, and 1 x 1 up to four times ``width`` (figure 5, right).
+
+    ``spatial(width, stride=, dilation=)`` makes what stands in the place of the 3 x 3 convolution and its norm, such as
+    an attention. It keeps the channels, and shrinks the map by its stride.
+    """
+    middle = spatial or partial(convolution, width, kernel=3, norm=norm)
     layers = [
-        convolution(channels, width, 1),
-        convolution(width, width, 3, stride=stride, dilation=dilation),
-        convolution(width, 4 * width, 1),
+        convolution(channels, width, 1, norm=norm),
+        middle(width, stride=stride, dilation=dilation),
+        convolution(width, 4 * width, 1, norm=norm),
     ]
-    return Residual(channels, width=4 * width, stride=stride, layers=layers, end=branch(4 * width))
+    made: dict[str, Any] = {"layers": layers, "end": branch(4 * width), "norm": norm, "activation": activation}
+    return Residual(channels, width=4 * width, stride=stride, **made)
 
 
 class ResNet(nn.Module):
@@ -73,7 +132,8 @@ class ResNet(nn.Module):
     ``stage.insert(index, module)``.
 
     Args:
-        block: makes a residual block, ``basic`` or ``bottleneck``.
+        block: makes a residual block: ``basic``, ``bottleneck``, ``partial(bottleneck, spatial=...)``, or any module
+            that has its ``width``, the channels that it gives.
         depths: blocks of each stage (table 1).
         width: width of the first stage; each further one has twice that of the one before.
         num_classes: width of the output; ``None`` for no head.
@@ -81,11 +141,13 @@ class ResNet(nn.Module):
         dilations: of each stage; a dilated one keeps the size instead of halving it, and its first block has the
             dilation of the stage before.
         branch: makes the module at the end of every branch from the branch's channels.
+        norm: makes every norm from its channels; batch norm when not given.
+        activation: makes every rectifier; ``nn.ReLU`` when not given.
     """
 
     def __init__(
         self,
-        block: Callable[..., Residual],
+        block: Callable[..., Any],
         *,
         depths: Sequence[int],
         width: int = 64,
@@ -93,26 +155,28 @@ class ResNet(nn.Module):
         channels: int = 3,
         dilations: Sequence[int] = (1, 1, 1, 1),
         branch: Branch | None = None,
+        norm: Make | None = None,
+        activation: Make | None = None,
     ) -> None:
         super().__init__()
-        self.stem = nn.Sequential(convolution(channels, width, 7, stride=2), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
+        first = convolution(channels, width, 7, stride=2, **given(norm=norm))
+        self.stem = nn.Sequential(first, (activation or nn.ReLU)(), nn.MaxPool2d(3, 2, 1))
+        parts = {"branch": branch or (lambda _: nn.Identity()), **given(norm=norm, activation=activation)}
         self.stages = nn.ModuleList()
         self.widths: list[int] = []
-        last, before, make = width, dilations[0], branch or (lambda _: nn.Identity())
+        last, before = width, dilations[0]
         for i, (depth, dilation) in enumerate(zip(depths, dilations, strict=True)):
             stage = nn.Sequential()
             for j in range(depth):
                 stride = 2 if i and not j and dilation == 1 else 1
-                each = block(last, width << i, stride=stride, dilation=dilation if j else before, branch=make)
+                each = block(last, width << i, stride=stride, dilation=dilation if j else before, **parts)
                 stage.append(each)
                 last = each.width
             self.stages.append(stage)
             self.widths.append(last)
             before = dilation
         self.head = nn.Identity() if num_classes is None else nn.Linear(last, num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        initialise(first, *(each for stage in self.stages for each in stage.children()), start=kaiming)
 
     def features(self, images: Float[Tensor, "b ch y x"]) -> tuple[Float[Tensor, "b _ gy gx"], ...]:
         """The map of every stage, ``b c y x``, at strides 4, 8, 16, 32, or less where a stage is dilated."""
@@ -143,6 +207,4 @@ def resnet(variant: str, **overrides: Any) -> ResNet:
     Raises:
         ValueError: if the variant is unknown.
     """
-    if variant not in VARIANTS:
-        raise ValueError(f"unknown variant {variant!r}; known: {', '.join(VARIANTS)}")
-    return ResNet(**{**VARIANTS[variant], **overrides})
+    return ResNet(**{**lookup(VARIANTS, variant), **overrides})

@@ -6,7 +6,7 @@ from attention_notes.papers.swin.model import (
     VARIANTS,
     Block,
     CosineWindowAttention,
-    Make,
+    InWindows,
     PatchMerging,
     PostNormMerging,
     PreNorm,
@@ -14,6 +14,7 @@ from attention_notes.papers.swin.model import (
     Swin,
     WindowAttention,
     add_norms,
+    silent_norm,
     swin,
 )
 
@@ -21,7 +22,7 @@ __all__ = [
     "VARIANTS",
     "Block",
     "CosineWindowAttention",
-    "Make",
+    "InWindows",
     "PatchMerging",
     "PostNormMerging",
     "PreNorm",
@@ -30,6 +31,7 @@ __all__ = [
     "WindowAttention",
     "add_norms",
     "geometry",
+    "silent_norm",
     "swin",
     "weights",
 ]

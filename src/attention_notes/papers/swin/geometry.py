@@ -23,5 +23,6 @@ def _(module: WindowAttention | CosineWindowAttention, x: Tensor, grid: Grid) ->
     if x.shape[1:3] != grid.size:
         return None
     numbers = torch.arange(1.0, 1 + prod(grid.size)).view(1, *grid.size, 1)  # padding will be 0
-    slots = module.windows.cut(numbers).squeeze(-1).long()
-    return Places(grid, grid, 0, slots, slots)
+    queries = module.windows.cut(numbers)
+    answers = module.windows.cut_keys(numbers, queries)
+    return Places(grid, grid, 0, *(slots.squeeze(-1).long() for slots in (queries, answers)))

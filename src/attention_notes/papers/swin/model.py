@@ -7,6 +7,7 @@ Departures:
     - Pairs that came round the edge get -inf where the authors' code adds -100. In V1 there is no difference to see;
       in V2, whose scores range over more than 200, -100 need not hide a pair.
     - A map that windows do not tile is padded as in the authors' code for detection (``layers.windows.Windows``).
+    - Maps may also be cut otherwise, by any ``Cut``: with halos, dilated, or not at all.
     - A map that is no larger than the window along one side has windows of its own size along that side, not shifted
       there; the other side keeps its window and shift. The authors' code for classification then takes the shorter
       side of the map for both sides of the window, and shifts along neither. On square maps there is no difference.
@@ -30,42 +31,75 @@ from torch import Tensor, nn
 
 from attention_notes.nn.attention import attention
 from attention_notes.nn.drop_path import DropPath, depth_rates
+from attention_notes.nn.heads import check_heads
+from attention_notes.nn.initialise import OwnLayers, Start, initialise, truncated_normal
 from attention_notes.nn.mlp import MLP
+from attention_notes.nn.protocols import Cut, Make, Pair, Stem, regrid, resize_stem
 from attention_notes.nn.sizes import Size, pair
-from attention_notes.nn.windows import ContinuousPositionBias, Pair, RelativePositionBias, Windows, four_neighbours
+from attention_notes.nn.variants import given, lookup
+from attention_notes.nn.windows import ContinuousPositionBias, RelativePositionBias, Windows, four_neighbours
 from attention_notes.papers.vit import PatchEmbedding
 from attention_notes.weights.pretrained import pretrainable
 
-Make = Callable[..., nn.Module]
 
-
-class WindowAttention(nn.Module):
-    """Self-attention within windows, which may be shifted: W-MSA and SW-MSA (equation 4).
-
-        Attention(Q, K, V) = SoftMax(QKᵀ / √d + B) V
+class InWindows(nn.Module):
+    """What attentions within windows have in common: their two maps, their bias, and how maps are cut.
 
     Args:
         dim: width ``c`` of the tokens.
         heads: number of heads ``h``; must divide ``dim``.
-        windows: how maps are cut.
+        windows: how maps are cut, and what the queries of a window may look at.
+        bias: makes B from ``heads``, ``window`` and ``keys``, the sides of a window and of what it looks at; where
+            images change their size, its ``resize(window, keys)`` is called.
+        qkv_bias: whether the map to queries, keys and values has a bias.
+
+    Raises:
+        ValueError: if ``heads`` does not divide ``dim``.
     """
 
-    def __init__(self, dim: int, *, heads: int, windows: Windows) -> None:
+    def __init__(self, dim: int, *, heads: int, windows: Cut, bias: Make, qkv_bias: bool) -> None:
         super().__init__()
-        self.heads, self.windows = heads, windows
-        self.qkv = nn.Linear(dim, 3 * dim)
+        self.heads, self.windows = check_heads(dim, heads), windows
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.output = nn.Linear(dim, dim)
-        self.bias = RelativePositionBias(heads, window=windows.window)
+        self.bias: Any = bias(heads, window=windows.window, keys=windows.keys)
+
+    def initialise(self, start: Start) -> None:
+        """Draw both maps, and ask the bias."""
+        start(self.qkv, parts=3)
+        start(self.output)
+        initialise(self.bias, start=start)
+
+    def regrid(self, grid: Pair, *, window: Pair) -> None:
+        """Cut maps of another size, or into other windows, and make the bias fit."""
+        self.windows.regrid(grid, window=window)
+        self.bias.resize(self.windows.window, self.windows.keys)
+
+
+class WindowAttention(InWindows):
+    """Self-attention within windows, which may be shifted: W-MSA and SW-MSA (equation 4).
+
+        Attention(Q, K, V) = SoftMax(QKᵀ / √d + B) V
+
+    Arguments and errors as in ``InWindows``.
+    """
+
+    def __init__(
+        self, dim: int, *, heads: int, windows: Cut, bias: Make = RelativePositionBias, qkv_bias: bool = True
+    ) -> None:
+        super().__init__(dim, heads=heads, windows=windows, bias=bias, qkv_bias=qkv_bias)
 
     def forward(self, x: Float[Tensor, "b gy gx c"]) -> Float[Tensor, "b gy gx c"]:
         """Let every token look at its window."""
         tokens = self.windows.cut(x)
         q, k, v = rearrange(self.qkv(tokens), "s n (qkv h d) -> qkv s h n d", qkv=3, h=self.heads)
+        if (around := self.windows.cut_keys(x, tokens)) is not tokens:
+            _, k, v = rearrange(self.qkv(around), "s m (qkv h d) -> qkv s h m d", qkv=3, h=self.heads)
         mixed = attention(q, k, v, mask=self.windows.scores(self.bias(), images=x.shape[0]))
         return self.windows.join(self.output(rearrange(mixed, "s h n d -> s n (h d)")))
 
 
-class CosineWindowAttention(nn.Module):
+class CosineWindowAttention(InWindows):
     """V2: scores are cosines over a learned temperature τ, one for each head, never below 0.01 (V2, equation 2).
 
         Sim(q_i, k_j) = cos(q_i, k_j) / τ + B_ij
@@ -74,20 +108,20 @@ class CosineWindowAttention(nn.Module):
     ``WindowAttention``.
     """
 
-    def __init__(self, dim: int, *, heads: int, windows: Windows) -> None:
-        super().__init__()
-        self.heads, self.windows = heads, windows
-        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
+    def __init__(self, dim: int, *, heads: int, windows: Cut, bias: Make = ContinuousPositionBias) -> None:
+        super().__init__(dim, heads=heads, windows=windows, bias=bias, qkv_bias=False)
         self.query_bias, self.value_bias = nn.Parameter(torch.zeros(dim)), nn.Parameter(torch.zeros(dim))
         self.logit_scale = nn.Parameter(torch.full((heads, 1, 1), math.log(10)))
-        self.output = nn.Linear(dim, dim)
-        self.bias = ContinuousPositionBias(heads, window=windows.window)
 
     def forward(self, x: Float[Tensor, "b gy gx c"]) -> Float[Tensor, "b gy gx c"]:
         """Let every token look at its window."""
         biases = torch.cat([self.query_bias, torch.zeros_like(self.query_bias), self.value_bias])
-        tokens = F.linear(self.windows.cut(x), self.qkv.weight, biases)
-        q, k, v = rearrange(tokens, "s n (qkv h d) -> qkv s h n d", qkv=3, h=self.heads)
+        tokens = self.windows.cut(x)
+        projected = F.linear(tokens, self.qkv.weight, biases)
+        q, k, v = rearrange(projected, "s n (qkv h d) -> qkv s h n d", qkv=3, h=self.heads)
+        if (around := self.windows.cut_keys(x, tokens)) is not tokens:
+            projected = F.linear(around, self.qkv.weight, biases)
+            _, k, v = rearrange(projected, "s m (qkv h d) -> qkv s h m d", qkv=3, h=self.heads)
         q = F.normalize(q, dim=-1) * self.logit_scale.clamp(max=math.log(100)).exp()
         mask = self.windows.scores(self.bias(), images=x.shape[0])
         mixed = attention(q, F.normalize(k, dim=-1), v, mask=mask, scale=1.0)
@@ -97,25 +131,31 @@ class CosineWindowAttention(nn.Module):
 class PreNorm(nn.Module):
     """V1: x + f(LN(x)), the branch dropped for a sample with probability ``drop_path`` (equation 3)."""
 
-    def __init__(self, dim: int, *, drop_path: float) -> None:
+    def __init__(self, dim: int, *, drop_path: float, norm: Make = nn.LayerNorm) -> None:
         super().__init__()
-        self.norm, self.drop_path = nn.LayerNorm(dim), DropPath(drop_path)
+        self.norm, self.drop_path = norm(dim), DropPath(drop_path)
 
     def forward(self, x: Float[Tensor, "b gy gx c"], branch: nn.Module) -> Float[Tensor, "b gy gx c"]:
         """Normalise what the branch reads."""
         return x + self.drop_path(branch(self.norm(x)))
 
 
+def silent_norm(dim: int) -> nn.LayerNorm:
+    """A layer norm that starts at zero."""
+    norm = nn.LayerNorm(dim)
+    nn.init.zeros_(norm.weight)
+    return norm
+
+
 class ResPostNorm(nn.Module):
     """V2: x + LN(f(x)): what a branch adds is normalised, so that the stream cannot blow up (V2, section 3.2).
 
-    The norm starts at zero, as in the authors' code: an untrained block adds nothing.
+    The norm starts at zero, as in the authors' code: an untrained block adds nothing. Another ``norm`` starts as it is.
     """
 
-    def __init__(self, dim: int, *, drop_path: float) -> None:
+    def __init__(self, dim: int, *, drop_path: float, norm: Make = silent_norm) -> None:
         super().__init__()
-        self.norm, self.drop_path = nn.LayerNorm(dim), DropPath(drop_path)
-        nn.init.zeros_(self.norm.weight)
+        self.norm, self.drop_path = norm(dim), DropPath(drop_path)
 
     def forward(self, x: Float[Tensor, "b gy gx c"], branch: nn.Module) -> Float[Tensor, "b gy gx c"]:
         """Normalise what the branch says."""
@@ -130,8 +170,11 @@ class Block(nn.Module):
         heads: heads of the attention.
         windows: how maps are cut.
         drop_path: probability of dropping a branch.
-        attention: makes the attention, as ``WindowAttention``.
-        residual: makes what surrounds a branch, as ``PreNorm``.
+        attention: makes the attention, as ``WindowAttention``, from the width, ``heads`` and ``windows``.
+        residual: makes what surrounds a branch, as ``PreNorm``, from the width, ``drop_path`` and a given ``norm``.
+        mlp: makes the perceptron from the width, ``hidden`` and a given ``activation``.
+        norm: makes the norms from their width; those of ``residual`` when not given.
+        activation: makes the non-linearity of the perceptron; ``nn.GELU`` when not given.
 
     Raises:
         ValueError: if ``heads`` does not divide ``dim``.
@@ -142,33 +185,38 @@ class Block(nn.Module):
         dim: int,
         *,
         heads: int,
-        windows: Windows,
+        windows: Cut,
         drop_path: float = 0.0,
         attention: Make = WindowAttention,
         residual: Make = PreNorm,
+        mlp: Make = MLP,
+        norm: Make | None = None,
+        activation: Make | None = None,
     ) -> None:
         super().__init__()
-        if heads < 1 or dim % heads:
-            raise ValueError(f"dim={dim} is not divisible by heads={heads}")
-        self.attention = attention(dim, heads=heads, windows=windows)
-        self.attention_residual = residual(dim, drop_path=drop_path)
-        self.mlp = MLP(dim, hidden=4 * dim)
-        self.mlp_residual = residual(dim, drop_path=drop_path)
+        self.attention = attention(dim, heads=check_heads(dim, heads), windows=windows)
+        self.attention_residual = residual(dim, drop_path=drop_path, **given(norm=norm))
+        self.mlp = mlp(dim, hidden=4 * dim, **given(activation=activation))
+        self.mlp_residual = residual(dim, drop_path=drop_path, **given(norm=norm))
+
+    def initialise(self, start: Start) -> None:
+        """Ask the attention and the perceptron."""
+        initialise(self.attention, self.mlp, start=start)
 
     def forward(self, x: Float[Tensor, "b gy gx c"]) -> Float[Tensor, "b gy gx c"]:
         """Mix the tokens of each window, then change each token by itself."""
         return self.mlp_residual(self.attention_residual(x, self.attention), self.mlp)
 
 
-class PatchMerging(nn.Module):
+class PatchMerging(OwnLayers):
     """V1: four neighbours side by side, normalised, and mapped from 4c to 2c (section 3.1, "Patch merging").
 
     A map of odd size is padded with a row or column of zeros.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, *, norm: Make = nn.LayerNorm) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(4 * dim)
+        self.norm = norm(4 * dim)
         self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
 
     def forward(self, x: Float[Tensor, "b gy gx c"]) -> Float[Tensor, "b (gy+1)//2 (gx+1)//2 2*c"]:
@@ -176,13 +224,13 @@ class PatchMerging(nn.Module):
         return self.reduction(self.norm(four_neighbours(x)))
 
 
-class PostNormMerging(nn.Module):
+class PostNormMerging(OwnLayers):
     """V2: map first, then normalise: a convolution of 2 x 2 with stride 2, and a norm."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, *, norm: Make = nn.LayerNorm) -> None:
         super().__init__()
         self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
-        self.norm = nn.LayerNorm(2 * dim)
+        self.norm = norm(2 * dim)
 
     def forward(self, x: Float[Tensor, "b gy gx c"]) -> Float[Tensor, "b (gy+1)//2 (gx+1)//2 2*c"]:
         """Halve the map, double the width."""
@@ -195,14 +243,17 @@ class Swin(nn.Module):
     Stage ``i`` works on a map of 1 / 2^i the grid of patches, rounded up, with tokens 2^i times as wide.
 
     Args:
-        patches: module that turns images into tokens of width ``patches.dim``, one for each cell of ``patches.grid``.
+        patches: turns images into tokens of width ``patches.dim``, one for each cell of ``patches.grid``.
         depths: blocks of each stage.
         heads: heads of each stage.
         window: rows and columns of a window, or one number for both.
         num_classes: width of the output; ``None`` for no head: the model then returns the mean of its tokens.
-        block: makes a block, as ``Block``.
-        merging: makes what stands between two stages, from the width of the first.
+        block: makes a block, as ``Block``, from the width, ``heads``, ``windows``, ``drop_path`` and ``options``.
+        merging: makes what stands between two stages, from the width of the first and a given ``norm``.
+        windows: makes the cut of a block's map from its ``grid``, ``window`` and whether it is ``shifted``.
+        norm: makes every norm from its width, also those of blocks and mergings; ``nn.LayerNorm`` when not given.
         drop_path: probability of dropping a branch in the last block; it grows linearly from 0 at the first.
+        options: of ``block``; those of ``Block`` are ``attention``, ``residual``, ``mlp`` and ``activation``.
 
     Raises:
         ValueError: if there are not as many depths as heads, or if a stage's heads do not divide its width.
@@ -210,7 +261,7 @@ class Swin(nn.Module):
 
     def __init__(
         self,
-        patches: Any,
+        patches: Stem,
         *,
         depths: Sequence[int],
         heads: Sequence[int],
@@ -218,25 +269,30 @@ class Swin(nn.Module):
         num_classes: int | None,
         block: Make = Block,
         merging: Make = PatchMerging,
+        windows: Callable[..., Cut] = Windows,
+        norm: Make | None = None,
         drop_path: float = 0.0,
+        **options: Any,
     ) -> None:
         super().__init__()
         if len(depths) != len(heads):
             raise ValueError(f"{len(depths)} depths but {len(heads)} numbers of heads: one of each for every stage")
         self.patches, self.window = patches, pair(window)
-        self.patch_norm = nn.LayerNorm(patches.dim)
+        own, told = norm or nn.LayerNorm, given(norm=norm)
+        self.patch_norm = own(patches.dim)
         self.widths = [patches.dim * 2**i for i in range(len(depths))]
         rates = iter(depth_rates(drop_path, sum(depths)))
         self.stages = nn.ModuleList()
         for i, (dim, grid) in enumerate(zip(self.widths, self.grids, strict=True)):
-            stage = nn.Sequential() if i == 0 else nn.Sequential(OrderedDict(merging=merging(dim // 2)))
-            cuts = [Windows(grid, window=self.window, shifted=j % 2 == 1) for j in range(depths[i])]
-            blocks = (block(dim, heads=heads[i], windows=cut, drop_path=next(rates)) for cut in cuts)
+            stage = nn.Sequential() if i == 0 else nn.Sequential(OrderedDict(merging=merging(dim // 2, **told)))
+            cuts = [windows(grid, window=self.window, shifted=j % 2 == 1) for j in range(depths[i])]
+            made = {"heads": heads[i], **told, **options}
+            blocks = (block(dim, windows=cut, drop_path=next(rates), **made) for cut in cuts)
             stage.add_module("blocks", nn.Sequential(*blocks))
             self.stages.append(stage)
-        self.norm = nn.LayerNorm(self.widths[-1])
+        self.norm = own(self.widths[-1])
         self.head = nn.Identity() if num_classes is None else nn.Linear(self.widths[-1], num_classes)
-        self._initialise()
+        self.initialise(truncated_normal)
 
     @property
     def grids(self) -> list[Pair]:
@@ -244,13 +300,12 @@ class Swin(nn.Module):
         rows, columns = self.patches.grid
         return [(-(-rows // 2**i), -(-columns // 2**i)) for i in range(len(self.widths))]
 
-    def _initialise(self) -> None:
-        """A truncated normal for every linear map but that of the patches, as in the authors' code."""
-        for name, module in self.named_modules():
-            if isinstance(module, nn.Linear) and not name.startswith("patches"):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+    def initialise(self, start: Start) -> None:
+        """Draw the linear maps of mergings, blocks and head anew; the stem's stay as it made them."""
+        for stage in self.stages:
+            *merging, blocks = stage.children()
+            initialise(*merging, *blocks.children(), start=start)
+        start(self.head)
 
     def features(self, images: Float[Tensor, "b ch y x"]) -> tuple[Float[Tensor, "b _ _ _"], ...]:
         """The map of every stage, the finest first: ``b c y x``, as heads for detection and segmentation want them.
@@ -258,11 +313,10 @@ class Swin(nn.Module):
         Raises:
             ValueError: for images of another size than the model was built for.
         """
-        given, expected = tuple(images.shape[-2:]), self.patches.image_size
-        if given != expected:
-            sizes = f"images of {given[0]} x {given[1]}, but the model was built for {expected[0]} x {expected[1]}"
-            raise ValueError(f"{sizes}: build it with image_size={given}, or call model.resize({given})")
-        x = self.patch_norm(self.patches(images)).unflatten(1, self.patches.grid)
+        tokens, (rows, columns) = self.patches(images), self.patches.grid
+        if tokens.shape[1] != rows * columns:
+            raise ValueError(f"the stem made {tokens.shape[1]} tokens, but its grid has {rows} x {columns}")
+        x = self.patch_norm(tokens).unflatten(1, (rows, columns))
         maps = []
         for stage in self.stages:
             x = stage(x)
@@ -276,19 +330,19 @@ class Swin(nn.Module):
     def resize(self, image_size: Size, *, window: Size | None = None) -> "Swin":
         """Make the model, in place, expect images of another size, and with ``window`` attend within other windows.
 
-        V1 interpolates its tables of position biases where a window changes; V2 asks its networks at other offsets.
+        V1 interpolates its tables of position biases where a window changes; V2 asks its networks at other offsets. All
+        other parameters stay the very same tensors. Foreign parts of a stage are told if they are ``OnGrid``.
 
         Raises:
             ValueError: if patches do not tile an image of that size.
+            TypeError: if the stem is of one size only.
         """
-        self.patches.resize(image_size)
-        self.window = self.window if window is None else pair(window)
+        window = self.window if window is None else pair(window)
+        resize_stem(self.patches, image_size)
+        self.window = window
         for stage, grid in zip(self.stages, self.grids, strict=True):
-            for module in stage.modules():
-                if isinstance(module, WindowAttention | CosineWindowAttention):
-                    module.windows = Windows(grid, window=self.window, shifted=module.windows.shifted)
-                    module.bias.resize(module.windows.window)
-        return self.to(self.norm.weight.device, self.norm.weight.dtype)
+            regrid(stage, grid, window=window)
+        return self
 
 
 def add_norms(model: Swin, *, every: int) -> Swin:
@@ -343,16 +397,15 @@ def swin(
         num_classes: width of the output; ``None`` for no head.
         image_size: height and width in pixels, or one number for both; the variant's own when not given.
         channels: channels of the image.
-        overrides: any of ``dim``, ``depths``, ``heads``, ``window``, ``patch``, ``block``, ``merging``, ``drop_path``
-            and ``norm_every``.
+        overrides: any of ``dim``, ``depths``, ``heads``, ``window``, ``patch``, ``norm_every``, and any other argument
+            of ``Swin``, as ``drop_path``, ``block``, ``merging``, ``windows``, ``norm``.
 
     Raises:
         ValueError: if the variant is unknown, or if patches do not tile the image.
     """
-    if variant not in VARIANTS:
-        raise ValueError(f"unknown variant {variant!r}; known: {', '.join(VARIANTS)}")
-    options = {"patch": 4, "norm_every": None, **VARIANTS[variant], **overrides}
+    options = {"patch": 4, "norm_every": None, **lookup(VARIANTS, variant), **overrides}
     own, every, dim, patch = (options.pop(name) for name in ("image_size", "norm_every", "dim", "patch"))
-    patches = PatchEmbedding(dim, image_size=image_size or own, patch=patch, channels=channels)
+    size = own if image_size is None else image_size
+    patches = PatchEmbedding(dim, image_size=size, patch=patch, channels=channels)
     model = Swin(patches, num_classes=num_classes, **options)
     return model if every is None else add_norms(model, every=every)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from attention_notes.nn.attention import Mask, MultiHeadAttention
 from attention_notes.nn.mlp import MLP
+from attention_notes.nn.variants import lookup
 
 # Table 3. Rows (A), (C), (D) are overrides of the base model; (E) is positions=partial(LearnedPositions, length=...).
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -308,11 +309,10 @@ def transformer(
     Raises:
         ValueError: if the name or an override is unknown, or if ``heads`` does not divide ``dim``.
     """
-    if name not in VARIANTS:
-        raise ValueError(f"unknown variant {name!r}; known: {', '.join(VARIANTS)}")
-    sizes = {"bias": False, **VARIANTS[name], **overrides}
-    if unknown := sizes.keys() - VARIANTS[name].keys() - {"bias"}:
-        raise ValueError(f"unknown overrides {sorted(unknown)}; known: {', '.join(VARIANTS[name])}, bias")
+    row = lookup(VARIANTS, name)
+    sizes = {"bias": False, **row, **overrides}
+    if unknown := sizes.keys() - row.keys() - {"bias"}:
+        raise ValueError(f"unknown overrides {sorted(unknown)}; known: {', '.join(row)}, bias")
     dim = sizes.pop("dim")
     embedding = Embedding(vocabulary, dim, positions=positions(dim), padding=padding, dropout=sizes["dropout"])
     return Transformer(embedding, Encoder(dim, residual=residual, **sizes), Decoder(dim, residual=residual, **sizes))

@@ -10,6 +10,7 @@ from attention_notes.papers.vit.model import (
     PatchEmbedding,
     SelfAttention,
     VisionTransformer,
+    glorot,
     resize_positions,
     vit,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "SelfAttention",
     "VisionTransformer",
     "geometry",
+    "glorot",
     "resize_positions",
     "vit",
     "weights",

@@ -6,8 +6,12 @@ sentence to a Transformer encoder.
 Departures:
     - The head is the one linear layer of fine-tuning (section 3.1). It starts small where the paper's starts at zero,
       so that the output of an untrained model depends on its input.
-    - No hybrid: ``patches`` may be any module that turns images into tokens and knows its ``grid`` and ``dim``.
+    - No hybrid: ``patches`` may be any ``Stem``, a module that turns images into tokens.
     - Without a class token, ``MeanPooling`` averages the normalised patch tokens, as the authors' code does.
+
+What later papers changed in this trunk is switched on by arguments, and off by default: LayerScale, register tokens, a
+norm before the blocks, no bias of queries, keys and values, no position for the class token. Blocks, attentions,
+perceptrons, norms, activations, stems and poolings may be anybody's.
 """
 
 from collections.abc import Callable
@@ -20,9 +24,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attention_notes.nn.attention import attention
-from attention_notes.nn.drop_path import DropPath, depth_rates
+from attention_notes.nn.block import PreNormBlock
+from attention_notes.nn.drop_path import depth_rates
+from attention_notes.nn.heads import check_heads
+from attention_notes.nn.initialise import Start, initialise, zero_bias
 from attention_notes.nn.mlp import MLP
+from attention_notes.nn.norms import layer_norm
+from attention_notes.nn.protocols import Make, Pooling, Stem, Tokens, resize_stem
 from attention_notes.nn.sizes import Size, pair
+from attention_notes.nn.variants import given, lookup
 from attention_notes.weights.pretrained import pretrainable
 
 
@@ -37,19 +47,20 @@ class PatchEmbedding(nn.Module):
         image_size: height and width in pixels, or one number for both.
         patch: height and width of a patch in pixels, or one number for both.
         channels: channels of the image.
+        bias: whether the map has a bias.
 
     Raises:
         ValueError: if patches do not tile the image.
     """
 
-    def __init__(self, dim: int, *, image_size: Size, patch: Size, channels: int = 3) -> None:
+    def __init__(self, dim: int, *, image_size: Size, patch: Size, channels: int = 3, bias: bool = True) -> None:
         super().__init__()
         self.dim, self.channels = dim, channels
         self.patch = pair(patch)
         self.resize(image_size)
-        self.projection = nn.Linear(channels * self.patch[0] * self.patch[1], dim)
+        self.projection = nn.Linear(channels * self.patch[0] * self.patch[1], dim, bias=bias)
         nn.init.normal_(self.projection.weight, std=self.projection.in_features**-0.5)
-        nn.init.zeros_(self.projection.bias)
+        zero_bias(self.projection)
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -58,8 +69,9 @@ class PatchEmbedding(nn.Module):
 
     def resize(self, image_size: Size) -> None:
         """Expect images of another size, cut into patches of the same size."""
-        _check_fits(pair(image_size), self.patch)
-        self.image_size = pair(image_size)
+        size = pair(image_size)
+        _check_fits(size, self.patch)
+        self.image_size = size
 
     def forward(self, images: Float[Tensor, "b ch y x"]) -> Float[Tensor, "b n c"]:
         """Cut, flatten, project. Raises ``ValueError`` for images of other channels or another size."""
@@ -81,18 +93,22 @@ class SelfAttention(nn.Module):
     Args:
         dim: width ``c`` of the tokens.
         heads: number of heads ``h``; must divide ``dim``.
+        qkv_bias: whether U_qkv has a bias.
 
     Raises:
         ValueError: if ``heads`` does not divide ``dim``.
     """
 
-    def __init__(self, dim: int, *, heads: int) -> None:
+    def __init__(self, dim: int, *, heads: int, qkv_bias: bool = True) -> None:
         super().__init__()
-        if heads < 1 or dim % heads:
-            raise ValueError(f"dim={dim} is not divisible by heads={heads}")
-        self.heads = heads
-        self.qkv = nn.Linear(dim, 3 * dim)
+        self.heads = check_heads(dim, heads)
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.output = nn.Linear(dim, dim)
+
+    def initialise(self, start: Start) -> None:
+        """Draw both maps."""
+        start(self.qkv, parts=3)
+        start(self.output)
 
     def forward(self, z: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
         """Let every token look at every token."""
@@ -100,7 +116,7 @@ class SelfAttention(nn.Module):
         return self.output(rearrange(attention(q, k, v), "b h n d -> b n (h d)"))
 
 
-class Block(nn.Module):
+class Block(PreNormBlock):
     """One pre-norm layer of the encoder (equations 2 and 3).
 
         z'  = MSA(LN(z)) + z
@@ -110,23 +126,34 @@ class Block(nn.Module):
         dim: width ``c`` of the tokens.
         heads: heads of the attention.
         hidden: hidden width of the MLP.
+        attention: makes MSA from the width and ``heads``; is told ``qkv_bias=False`` where there is to be none.
+        mlp: makes MLP from the width, ``hidden`` and ``dropout``, and from ``activation`` where it is given.
+        activation: makes the non-linearity of the MLP; ``nn.GELU`` when not given.
+        qkv_bias: whether the attention's map to queries, keys and values has a bias.
         dropout: probability of dropping, after every linear map but ``qkv`` (appendix B.1).
-        drop_path: probability that a sample skips a branch in training, which later recipes want; none here.
+        options: ``drop_path``, ``norm`` and ``layer_scale`` as in ``PreNormBlock``; the paper has none of the last.
     """
 
-    def __init__(self, dim: int, *, heads: int, hidden: int, dropout: float = 0.0, drop_path: float = 0.0) -> None:
-        super().__init__()
-        self.attention_norm = nn.LayerNorm(dim, eps=1e-6)
-        self.attention = SelfAttention(dim, heads=heads)
-        self.dropout = nn.Dropout(dropout)
-        self.mlp_norm = nn.LayerNorm(dim, eps=1e-6)
-        self.mlp = MLP(dim, hidden=hidden, dropout=dropout)
-        self.drop_path = DropPath(drop_path)
-
-    def forward(self, z: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
-        """Mix the tokens, then change each by itself."""
-        z = self.drop_path(self.dropout(self.attention(self.attention_norm(z)))) + z
-        return self.drop_path(self.mlp(self.mlp_norm(z))) + z
+    def __init__(
+        self,
+        dim: int,
+        *,
+        heads: int,
+        hidden: int,
+        attention: Make = SelfAttention,
+        mlp: Make = MLP,
+        activation: Make | None = None,
+        qkv_bias: bool = True,
+        dropout: float = 0.0,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            dim,
+            attention=attention(dim, heads=heads, **({} if qkv_bias else {"qkv_bias": False})),
+            mlp=mlp(dim, hidden=hidden, dropout=dropout, **given(activation=activation)),
+            dropout=dropout,
+            **options,
+        )
 
 
 class ClassToken(nn.Module):
@@ -148,20 +175,28 @@ class ClassToken(nn.Module):
 
 
 class MeanPooling(nn.Module):
-    """No extra token: the mean of the patches stands for the image (appendix D.3)."""
+    """No extra token: the mean of all tokens, in a row or on a map, stands for the image (appendix D.3)."""
 
     extra = 0
 
     def __init__(self, dim: int) -> None:
         super().__init__()
 
-    def prepend(self, patches: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
+    def prepend(self, patches: Tokens) -> Tokens:
         """Add nothing."""
         return patches
 
-    def forward(self, z: Float[Tensor, "b n c"]) -> Float[Tensor, "b c"]:
+    def forward(self, z: Tokens) -> Float[Tensor, "b c"]:
         """Average over the tokens."""
-        return z.mean(dim=1)
+        return z.mean(dim=tuple(range(1, z.ndim - 1)))
+
+
+def glorot(layer: nn.Module, *, parts: int = 1) -> None:
+    """Glorot's uniform for a linear map, as in the authors' code: each of q, k and v by itself."""
+    if isinstance(layer, nn.Linear):
+        for weight in layer.weight.chunk(parts):
+            nn.init.xavier_uniform_(weight)
+        zero_bias(layer)
 
 
 class VisionTransformer(nn.Module):
@@ -172,71 +207,114 @@ class VisionTransformer(nn.Module):
         y   = LN(z_L)^0
 
     Args:
-        patches: module that turns images into tokens of width ``patches.dim``, one for each cell of ``patches.grid``.
+        patches: turns images into tokens of width ``patches.dim``, one for each cell of ``patches.grid``.
         depth: number of layers L.
         heads: heads of each attention.
         hidden: hidden width of each MLP.
         num_classes: width of the output; ``None`` for no head: the model then returns y, of width ``c``.
-        pooling: makes the module that stands for the image, from the width: ``ClassToken`` or ``MeanPooling``.
+        pooling: makes what stands for the image, from the width: ``ClassToken`` or ``MeanPooling``.
         dropout: probability of dropping, also after the position embeddings are added (appendix B.1).
         drop_path: probability of skipping a branch of the last block in training, growing from none at the first.
+        block: makes a layer from the width, ``heads``, ``hidden``, ``dropout``, ``drop_path`` and ``options``.
+        norm: makes every norm from its width, also those of the blocks; ``layer_norm`` when not given.
+        pre_norm: whether a norm stands before the blocks (CLIP, Radford et al. 2021).
+        registers: number of learned tokens behind the class token that have no position and that nobody reads at the
+            end (Darcet et al. 2023, arXiv 2309.16588).
+        class_position: whether the pooling's own token has a position; in DeiT III it has none.
+        options: of ``block``; those of ``Block`` are ``attention``, ``mlp``, ``activation``, ``qkv_bias`` and
+            ``layer_scale``.
     """
+
+    registers: nn.Parameter | None
 
     def __init__(
         self,
-        patches: Any,
+        patches: Stem,
         *,
         depth: int,
         heads: int,
         hidden: int,
         num_classes: int | None,
-        pooling: Callable[[int], Any] = ClassToken,
+        pooling: Callable[[int], Pooling] = ClassToken,
         dropout: float = 0.0,
         drop_path: float = 0.0,
+        block: Make = Block,
+        norm: Make | None = None,
+        pre_norm: bool = False,
+        registers: int = 0,
+        class_position: bool = True,
+        **options: Any,
     ) -> None:
         super().__init__()
         self.patches = patches
         dim, (rows, columns) = patches.dim, patches.grid
         self.pooling = pooling(dim)
-        self.positions = nn.Parameter(torch.empty(1, rows * columns + self.pooling.extra, dim).normal_(std=0.02))
+        self.placed = self.pooling.extra if class_position else 0
+        self.positions = nn.Parameter(torch.empty(1, rows * columns + self.placed, dim).normal_(std=0.02))
+        self.register_parameter("registers", _registers(registers, dim) if registers else None)
         self.dropout = nn.Dropout(dropout)
-        options: dict[str, Any] = {"heads": heads, "hidden": hidden, "dropout": dropout}
+        options |= {"heads": heads, "hidden": hidden, "dropout": dropout, **given(norm=norm)}
+        norm = norm or layer_norm
+        self.pre_norm = norm(dim) if pre_norm else nn.Identity()
         rates = depth_rates(drop_path, depth)
-        self.blocks = nn.Sequential(*(Block(dim, **options, drop_path=rate) for rate in rates))
-        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.blocks = nn.Sequential(*(block(dim, drop_path=rate, **options) for rate in rates))
+        self.norm = norm(dim)
         self.head = nn.Identity() if num_classes is None else nn.Linear(dim, num_classes)
-        self._initialise()
-
-    def _initialise(self) -> None:
-        """Glorot's uniform for every linear map, as in the authors' code, each of q, k and v by itself."""
-        for name, module in self.named_modules():
-            if isinstance(module, nn.Linear) and not name.startswith("patches"):
-                for weight in module.weight.chunk(3) if name.endswith("qkv") else (module.weight,):
-                    nn.init.xavier_uniform_(weight)
-                nn.init.zeros_(module.bias)
+        self.initialise(glorot)
         if isinstance(self.head, nn.Linear):
             nn.init.trunc_normal_(self.head.weight, std=0.02)
 
+    def initialise(self, start: Start) -> None:
+        """Draw the linear maps of blocks and head anew; stem, pooling and norms stay as they made themselves."""
+        initialise(*self.blocks, start=start)
+        start(self.head)
+
     def tokens(self, images: Float[Tensor, "b ch y x"]) -> Float[Tensor, "b n c"]:
-        """All tokens after the last norm, the class token first where there is one."""
-        z = self.dropout(self.pooling.prepend(self.patches(images)) + self.positions)
+        """All tokens after the last norm: first the class token and the registers, where there are such."""
+        z = self.dropout(self.pooling.prepend(self.patches(images)) + self._places())
+        z = self.pre_norm(self._registered(z))
         return self.norm(self.blocks(z))
 
+    def read(self, tokens: Float[Tensor, "b n c"]) -> Float[Tensor, "b *_"]:
+        """What the pooling reads from all tokens but the registers."""
+        if self.registers is not None:
+            extra, count = self.pooling.extra, self.registers.shape[1]
+            tokens = torch.cat([tokens[:, :extra], tokens[:, extra + count :]], dim=1)
+        return self.pooling(tokens)
+
     def forward(self, images: Float[Tensor, "b ch y x"]) -> Float[Tensor, "b k"]:
-        """Logits of the ``k`` classes, or the pooled token itself where the model has no head."""
-        return self.head(self.pooling(self.tokens(images)))
+        """Logits of the ``k`` classes, or what stands for the image where the model has no head."""
+        return self.head(self.read(self.tokens(images)))
 
     def resize(self, image_size: Size) -> "VisionTransformer":
         """Make the model, in place, expect another image size, its position embeddings interpolated (section 3.2).
 
         Raises:
             ValueError: if patches do not tile an image of that size.
+            TypeError: if the stem is of one size only.
         """
         old = self.patches.grid
-        self.patches.resize(image_size)
-        positions = resize_positions(self.positions.detach(), grid=old, to=self.patches.grid, extra=self.pooling.extra)
-        self.positions = nn.Parameter(positions, requires_grad=self.positions.requires_grad)
+        resize_stem(self.patches, image_size)
+        positions = resize_positions(self.positions.detach(), grid=old, to=self.patches.grid, extra=self.placed)
+        if self.patches.grid != old:
+            self.positions = nn.Parameter(positions, requires_grad=self.positions.requires_grad)
         return self
+
+    def _places(self) -> Tensor:
+        """The positions, with zeros for a class token that has none."""
+        bare = self.pooling.extra - self.placed
+        return F.pad(self.positions, (0, 0, bare, 0)) if bare else self.positions
+
+    def _registered(self, z: Tensor) -> Tensor:
+        """The registers put behind the class token."""
+        if self.registers is None:
+            return z
+        extra = self.pooling.extra
+        return torch.cat([z[:, :extra], self.registers.expand(len(z), -1, -1), z[:, extra:]], dim=1)
+
+
+def _registers(count: int, dim: int) -> nn.Parameter:
+    return nn.Parameter(torch.empty(1, count, dim).normal_(std=1e-6))
 
 
 def resize_positions(
@@ -282,7 +360,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 @pretrainable
 def vit(
-    variant: str, *, num_classes: int | None = 1000, image_size: Size = 224, channels: int = 3, **overrides: Any
+    variant: str,
+    *,
+    num_classes: int | None = 1000,
+    image_size: Size = 224,
+    channels: int = 3,
+    patch_bias: bool = True,
+    **overrides: Any,
 ) -> VisionTransformer:
     """A Vision Transformer by its name, such as ``"B/16"``: the base size, on patches of 16 pixels.
 
@@ -291,16 +375,16 @@ def vit(
         num_classes: width of the output; ``None`` for no head.
         image_size: height and width in pixels, or one number for both.
         channels: channels of the image.
-        overrides: any of ``dim``, ``depth``, ``heads``, ``hidden``, ``patch``, ``pooling``, ``dropout``, ``drop_path``.
+        patch_bias: whether the map of the patches has a bias; in CLIP it has none.
+        overrides: any of ``dim``, ``depth``, ``heads``, ``hidden``, ``patch``, and any other argument of
+            ``VisionTransformer``, as ``pooling``, ``drop_path``, ``layer_scale``, ``registers``, ``block``.
 
     Raises:
         ValueError: if the variant is unknown, or if its patches do not tile the image.
     """
-    if variant not in VARIANTS:
-        raise ValueError(f"unknown variant {variant!r}; known: {', '.join(VARIANTS)}")
-    options = {**VARIANTS[variant], **overrides}
-    patches = PatchEmbedding(options.pop("dim"), image_size=image_size, patch=options.pop("patch"), channels=channels)
-    return VisionTransformer(patches, num_classes=num_classes, **options)
+    options = {**lookup(VARIANTS, variant), **overrides}
+    cut = {"image_size": image_size, "patch": options.pop("patch"), "channels": channels, "bias": patch_bias}
+    return VisionTransformer(PatchEmbedding(options.pop("dim"), **cut), num_classes=num_classes, **options)
 
 
 def _check_fits(image: tuple[int, int], patch: tuple[int, int]) -> None:
@@ -322,6 +406,5 @@ def _check_images(images: Tensor, channels: int, size: tuple[int, int]) -> None:
     if (y, x) != size:
         raise ValueError(
             f"images of {y} x {x}, but the model was built for {size[0]} x {size[1]}: build it with "
-            f"image_size=({y}, {x}), resize the images, or call model.resize(({y}, {x})), which interpolates the "
-            "position embeddings with resize_positions"
+            f"image_size=({y}, {x}), resize the images, or call model.resize(({y}, {x}))"
         )

@@ -20,7 +20,7 @@ def sizes(model: Any) -> dict[str, int]:
 
 def stored_size(model: Any, theirs: Callable[[str], Any], name: str = "positions") -> tuple[int, int] | None:
     """Height and width of the square image that the stored positions are of, None if they are of no square."""
-    count, (py, px) = theirs(name).shape[1] - model.pooling.extra, model.patches.patch
+    count, (py, px) = theirs(name).shape[1] - model.placed, model.patches.patch
     side = math.isqrt(count)
     return (side * py, side * px) if side**2 == count else None
 
@@ -29,10 +29,14 @@ TIMM_ROWS: tuple[Row, ...] = (
     ("patches.projection.weight", "patch_embed.proj.weight", PATCHES),
     ("patches.projection.bias", "patch_embed.proj.bias"),
     ("pooling.token", "cls_token"),
+    ("registers", "reg_token"),
     ("positions", "pos_embed"),
+    ("pre_norm", "norm_pre"),
     ("blocks.{i}.attention_norm", "blocks.{i}.norm1"),
     ("blocks.{i}.attention.qkv", "blocks.{i}.attn.qkv"),
     ("blocks.{i}.attention.output", "blocks.{i}.attn.proj"),
+    ("blocks.{i}.attention_scale", "blocks.{i}.ls1"),
+    ("blocks.{i}.mlp_scale", "blocks.{i}.ls2"),
     ("blocks.{i}.mlp_norm", "blocks.{i}.norm2"),
     ("blocks.{i}.mlp.expand", "blocks.{i}.mlp.fc1"),
     ("blocks.{i}.mlp.contract", "blocks.{i}.mlp.fc2"),
@@ -60,6 +64,27 @@ def transformers_rows(prefix: str) -> tuple[Row, ...]:
         ("blocks.{i}.mlp.contract", f"{block}.output.dense"),
         ("norm", f"{prefix}layernorm"),
         ("head", "classifier"),
+    )
+
+
+def dinov2_rows(names: tuple[str, ...], output: str) -> tuple[Row, ...]:
+    """DINOv2 of transformers, given what it calls queries, keys, values and the map behind them: files, or modules."""
+    block = "encoder.layer.{i}"
+    return (
+        ("patches.projection.weight", "embeddings.patch_embeddings.projection.weight", PATCHES),
+        ("patches.projection.bias", "embeddings.patch_embeddings.projection.bias"),
+        ("pooling.token", "embeddings.cls_token"),
+        ("registers", "embeddings.register_tokens"),
+        ("positions", "embeddings.position_embeddings"),
+        ("blocks.{i}.attention_norm", f"{block}.norm1"),
+        ("blocks.{i}.attention.qkv", tuple(f"{block}.attention.{name}" for name in names)),
+        ("blocks.{i}.attention.output", f"{block}.attention.{output}"),
+        ("blocks.{i}.attention_scale.gamma", f"{block}.layer_scale1.lambda1"),
+        ("blocks.{i}.mlp_norm", f"{block}.norm2"),
+        ("blocks.{i}.mlp.expand", f"{block}.mlp.fc1"),
+        ("blocks.{i}.mlp.contract", f"{block}.mlp.fc2"),
+        ("blocks.{i}.mlp_scale.gamma", f"{block}.layer_scale2.lambda1"),
+        ("norm", "layernorm"),
     )
 
 
@@ -110,6 +135,13 @@ LAYOUTS = (
         unused={"pooler": "reads the class token for a task of pre-training that is not published"},
     ),
     Layout("transformers, as loaded", loaded_rows("vit."), sizes=sizes),
+    *(
+        Layout(name, rows, sizes=sizes, unused={"embeddings.mask_token": "stands for patches hidden in pre-training"})
+        for name, rows in (
+            ("transformers, DINOv2", dinov2_rows(tuple(f"attention.{name}" for name in QKV), "output.dense")),
+            ("transformers, DINOv2, as loaded", dinov2_rows(tuple(f"{name}_proj" for name in "qkv"), "o_proj")),
+        )
+    ),
     Layout("torchvision", torchvision_rows("linear_1", "linear_2"), sizes=sizes),  # its files; its modules read both
     Layout("torchvision, as loaded", torchvision_rows("0", "3"), sizes=sizes),
     Layout(
