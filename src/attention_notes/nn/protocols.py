@@ -66,7 +66,7 @@ class Pooling(Protocol):
 class Cut(Protocol):
     """A way to cut maps of one size into windows of queries, each with the keys that it may look at.
 
-    Windows that lie side by side are ``layers.windows.Windows``. Others: a *halo*, where the keys are those of a larger
+    Windows that lie side by side are ``nn.windows.Windows``. Others: a *halo*, where the keys are those of a larger
     window around the queries; *dilated* windows, of tokens that lie apart; a *global* one, which is the whole map.
     """
 

@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from cases import CHANNELS, CLASSES, FLAT, randomised
 
 from attention_notes.claims import close
 from attention_notes.papers.deit import deit
 from attention_notes.papers.vit import MeanPooling, vit
 from attention_notes.weights import layouts, load_weights, to_layout, to_timm
+from tests.papers.vit.foreign import FLAT
+from tests.weights.parity import CHANNELS, CLASSES, randomised
 
 TIMM = {"img_size": (10, 21), "patch_size": (2, 3), "in_chans": CHANNELS, "num_classes": CLASSES}
 TIMM |= {"embed_dim": 26, "depth": 2, "num_heads": 13, "mlp_ratio": 19 / 26 + 1e-9}
