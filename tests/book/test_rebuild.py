@@ -97,6 +97,12 @@ def test_the_life_of_a_small_book(small):
     assert '"small word"' in index, "a page that is not written anew keeps its entries in the search"
     assert "A last word." in (small / "_build/html/book/chapters/heads.html").read_text(encoding="utf-8")
     assert "A last word." in (small / "book/chapters/heads.ipynb").read_text(encoding="utf-8")
+    contents = (small / "_toc.yml").read_text(encoding="utf-8")
+    (small / "_toc.yml").write_text(contents.replace(", {file: book/chapters/perceptron}", ""), encoding="utf-8")
+    assert executed(small) == [], "a page that is gone leaves nothing behind"
+    assert "perceptron" not in (small / "_build/html/searchindex.js").read_text(encoding="utf-8")
+    (small / "_toc.yml").write_text(contents, encoding="utf-8")
+    assert executed(small) == []
     append(small / "book/_static/book.css", "/* another coat */\n")
     assert executed(small) == []
     assert "another coat" in (small / "_build/html/_static/book.css").read_text(encoding="utf-8"), "style is taken over"

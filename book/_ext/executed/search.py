@@ -82,7 +82,12 @@ def _entries(page: str) -> list[Any]:
 
 
 def _remember(app: Sphinx, env: BuildEnvironment) -> None:
-    """Give the search the index entries of all pages; Sphinx has those of the pages that this build writes."""
+    """Give the search the index entries of all pages; Sphinx has those of the pages that this build writes.
+
+    It also still has those of pages that are gone, and fails on them.
+    """
+    for page in env._search_index_index_entries.keys() - env.found_docs:
+        del env._search_index_index_entries[page]
     for page in env.found_docs:
         entries = [*env.get_domain("index").data["entries"].get(page, ()), *_entries(page)]
         words = [(split_index_msg(kind, value), target or "", main) for kind, value, target, main, _ in entries]
