@@ -1,6 +1,11 @@
 """What every model of the package promises; the models are those of ``tests/papers/<key>/cases.py``."""
 
+import json
+import os
+import subprocess
+import sys
 import warnings
+from copy import deepcopy
 
 import pytest
 import torch
@@ -13,8 +18,11 @@ from attention_notes.chapters.data.scenes import scenes
 from attention_notes.chapters.segmentation import PyramidHead
 from attention_notes.inspect import record_attention
 from attention_notes.nn.drop_path import DropPath
+from attention_notes.nn.mlp import MLP
+from attention_notes.papers.layer_norm import BatchNorm
 from tests.contract import BATCH, DEVICE, OTHER, Case, changed, clips, images, randomised, refusal, run, tiles
 from tests.discovery import of_papers
+from tests.planting import ROOT
 
 MODELS = {name: case for _, name, case in of_papers("cases", "MODELS")}
 every_model = pytest.mark.parametrize("case", MODELS.values(), ids=MODELS.keys())
@@ -188,3 +196,55 @@ def test_the_exported_model_agrees(case, unchecked):
     model, inputs = randomised(case), case.inputs()
     exported = torch.export.export(model, inputs).module()
     torch.testing.assert_close(run(exported, inputs), run(model, inputs), atol=1e-5, rtol=1e-5)
+
+
+class NormOverTheBatch(nn.Module):
+    """A norm over all tokens of a batch behind a non-linearity, with statistics that move in training."""
+
+    def __init__(self, before: nn.Module, dim: int) -> None:
+        super().__init__()
+        self.before, self.norm = before, BatchNorm(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.before(x))
+
+
+@every_model
+def test_with_norms_over_the_batch_inside_a_training_step_is_the_same_eager_and_compiled(case, unchecked):
+    """Also what the norms remember of the batch. Models with perceptrons get one; others have their own or none."""
+    torch.compiler.reset()
+    torch.manual_seed(0)
+    eager = case.build().to(DEVICE).train()
+    for module in [*eager.modules()]:
+        if isinstance(module, MLP):
+            module.activation = NormOverTheBatch(module.activation, module.expand.out_features).to(DEVICE)
+        if isinstance(module, _DropoutNd | DropPath):
+            module.p = 0.0
+    other, inputs = deepcopy(eager), case.inputs()
+    compiled = torch.compile(other, backend="eager")
+    for model in (eager, compiled):
+        run(model, inputs).square().mean().backward()
+    for (name, ours), theirs in zip(eager.named_parameters(), other.parameters(), strict=True):
+        if ours.grad is not None:
+            torch.testing.assert_close(theirs.grad, ours.grad, atol=1e-4, rtol=1e-3, msg=name)
+    for (name, ours), theirs in zip(eager.named_buffers(), other.buffers(), strict=True):
+        torch.testing.assert_close(theirs, ours, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_wrapped_for_two_processes_every_module_is_called_once_and_the_gradients_are_those_of_the_whole_batch(tmp_path):
+    """DDP and FSDP2 of every model, on gloo. Only two real processes show what a wrapper sees (20 s)."""
+    words = [sys.executable, "-m", "tests.distributed"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    both = [
+        subprocess.Popen(
+            [*words, str(rank), str(tmp_path / "store")], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+        )
+        for rank in (0, 1)
+    ]
+    said, _ = both[0].communicate()
+    assert [process.wait() for process in both] == [0, 0]
+    found = json.loads(said.splitlines()[-1])
+    assert found.keys() == {f"{name}, {wrapper}" for name in MODELS for wrapper in ("DDP", "FSDP2")}
+    assert {name: row["otherwise"] for name, row in found.items() if row["otherwise"]} == {}, "called otherwise"
+    assert {name: row["without"] for name, row in found.items() if row["without"]} == {}, "no gradient"
+    assert {name: row["apart"] for name, row in found.items() if not row["apart"] < 1e-8} == {}

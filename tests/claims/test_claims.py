@@ -1,5 +1,6 @@
 """A check prints what it measured, says where that contradicts the record, and refuses what is no measurement."""
 
+import json
 import math
 from importlib import resources
 
