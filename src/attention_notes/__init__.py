@@ -7,7 +7,7 @@ those above it:
     inspect         attention weights, where they lie on an image, counts of parameters, operations, activations
     images          a photograph on its way into a model, and the names of the classes that come out
     weights         other people's weights in our models, and ours in theirs
-    papers/<key>    one paper: its model, its facts, and how the other rooms meet it
+    papers/<key>    one paper: its model, its facts, and what registers it with the other rooms
     claims          statements, their verdicts, and the records of trainings
     registry        every model by its name, and whether it is what was recorded
     chapters        what only chapters use: data, trainings, figures, widgets, tables

@@ -97,7 +97,7 @@ def _reading(name: str, data: bytes = b"") -> Iterator[None]:
                 f"{name} is no image of a kind that is read here ({', '.join(FORMATS)}), or its head is damaged: it "
                 f"begins with {data[:12]!r}. Save others, such as HEIC, as JPEG or PNG"
             ) from error
-        except Exception as error:  # a decoder may raise anything when it meets bytes that are damaged
+        except Exception as error:  # a decoder may raise anything for damaged bytes
             reason = str(error).strip() or type(error).__name__
             raise ValueError(f"{name} cannot be decoded, it is broken or incomplete: {reason}") from error
 

@@ -15,7 +15,7 @@ from attention_notes.nn.sizes import Size, pair
 
 @dataclass(frozen=True)
 class Prediction:
-    """A class, and how much of its belief the model puts into it."""
+    """A class and its predicted probability."""
 
     name: str
     probability: float

@@ -48,7 +48,7 @@ def _gaze(slots: Tensor, grid: Grid) -> Gaze:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """What one attention did: its raw ``weights`` with windows folded into the batch, and who asked and answered.
+    """What one attention did: its raw ``weights`` with windows folded into the batch, and where queries and keys lie.
 
     ``places`` is None where tokens are no places of an image, as in a text or a clip.
     """
@@ -87,7 +87,7 @@ class Layer:
         return _gaze(self._slots(row, places.answers[window]), places.keys)
 
     def back(self, shares: Float[Tensor, "b t"]) -> Float[Tensor, "b t"]:
-        """r A: what the slots that ask hand on to those that answer, heads averaged; what padding has, it keeps."""
+        """Propagate shares one layer back, r A with the heads averaged; the share of padding stays there."""
         places, (s, n) = self.placed, (len(self.placed.queries), self.weights.shape[-2])
         asked = shares.new_zeros(len(shares), s * n).index_add(1, self._rows()[1:], shares[:, 1:])
         weights = self.weights.mean(1).to(shares.dtype).unflatten(0, (-1, s))
@@ -100,10 +100,10 @@ class Layer:
         return slots + F.pad(shares[:, :1], (0, slots.shape[1] - 1))
 
     def _rows(self) -> Int[Tensor, " t"]:
-        """For each slot, in which row of the weights, all windows one after the other, it asks."""
+        """For each slot, its row as a query in the weights, all windows one after the other."""
         queries = self.placed.queries.flatten()
         rows = torch.zeros(1 + self.placed.extra + prod(self.placed.grid.size), dtype=torch.long)
-        if self.weights.shape[-2] > 1:  # a single row is asked by all
+        if self.weights.shape[-2] > 1:  # else one row serves all queries
             rows[queries] = torch.arange(len(queries))
         return rows.to(self.weights.device)
 

@@ -1,4 +1,4 @@
-"""Where tokens lie on an image: the cells of a map, what they were made from, and who asks and answers in an attention.
+"""Where tokens lie on an image: the cells of a map, what they were made from, and the queries and keys of an attention.
 
 No geometry is written here that a module knows: the numbers of the places are sent through the model's own
 ``Windows.cut``, and what a cell of a map was made from is found through the kernels and strides that made the map. A
@@ -140,11 +140,11 @@ def _covered(first: float, stride: int | float, cells: int, below: int) -> Float
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """Who asks and who answers in one call of an attention, as slots: 0 is padding, then extra tokens, then cells.
+    """The queries and keys of one call of an attention, as slots: 0 is padding, then extra tokens, then cells.
 
     Args:
-        grid: the cells that ask.
-        keys: the cells that answer: the same grid, or a coarser one made from it.
+        grid: the cells of the queries.
+        keys: the cells of the keys: the same grid, or a coarser one made from it.
         extra: how many tokens that are no cells stand in front of both.
         queries: the slot of every query, window by window; each slot but padding is there once.
         answers: the slot of every key.
@@ -158,7 +158,7 @@ class Places:
 
     @classmethod
     def one(cls, grid: Grid, tokens: int, keys: Grid | None = None) -> "Places | None":
-        """One window of all ``tokens``, row by row, those without a cell in front; None where cells want a token."""
+        """One window of all ``tokens``, row by row, those without a cell first; None if there are fewer than cells."""
         keys, extra = keys or grid, tokens - prod(grid.size)
         answers = torch.arange(1, 1 + extra + prod(keys.size))[None]
         return cls(grid, keys, extra, torch.arange(1, 1 + tokens)[None], answers) if extra >= 0 else None
@@ -175,7 +175,7 @@ class Places:
 
 @singledispatch
 def places_of(module: nn.Module, x: Tensor, grid: Grid) -> Places | None:
-    """Who asks and who answers when ``module`` attends on ``x``; None where that is no map on ``grid``."""
+    """The queries and keys when ``module`` attends on ``x``; None where that is no map on ``grid``."""
     return None
 
 

@@ -64,7 +64,7 @@ def attention(
     _check_mask(mask, q, k)
     if k.shape[-2] != v.shape[-2]:
         raise ValueError(f"{k.shape[-2]} keys but {v.shape[-2]} values: each key needs exactly one value")
-    if mask is not None and mask.ndim < 2:  # the fused kernel wants a row of it
+    if mask is not None and mask.ndim < 2:  # the fused kernel needs two axes
         mask = mask.expand(1, k.shape[-2])
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
 

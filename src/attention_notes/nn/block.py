@@ -47,7 +47,7 @@ class PreNormBlock(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def initialise(self, start: Start) -> None:
-        """Ask the attention and the perceptron; norms and factors keep their ones."""
+        """Draw the attention and the perceptron; norms and factors keep their ones."""
         initialise(self.attention, self.mlp, start=start)
 
     def forward(self, z: Tokens) -> Tokens:

@@ -1,4 +1,4 @@
-"""Inference on a CPU for some rows of a batch at a time, for who asks for it; the modules know nothing of it."""
+"""Inference on a CPU in chunks of a batch, as a context; the modules know nothing of it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""How first weights are drawn: a trunk asks its parts, each part draws its own layers, and nobody touches another's.
+"""How first weights are drawn: a trunk calls ``initialise`` of its parts, and each part draws its own layers only.
 
 Papers differ in the distribution, not in what it is drawn for. So a trunk hands a ``Start`` to its parts, in a fixed
 order: the same seed gives the same model. A part without ``initialise`` is foreign, and keeps what it made of itself.
@@ -26,7 +26,7 @@ class Initialisable(Protocol):
 
 
 def initialise(*parts: nn.Module, start: Start) -> None:
-    """Ask those of ``parts`` that are ``Initialisable``, one after the other."""
+    """Call ``initialise`` of those ``parts`` that have it, one after the other."""
     for part in parts:
         if isinstance(part, Initialisable):
             part.initialise(start)

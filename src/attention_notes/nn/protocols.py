@@ -83,7 +83,7 @@ class Cut(Protocol):
         """Undo ``cut``."""
 
     def scores(self, bias: Float[Tensor, "h n m"], *, images: int) -> Float[Tensor, "s h n m"]:
-        """What to add to the scores: the bias, and -inf for pairs that must not meet; ``s`` may be 1 for the same."""
+        """What to add to the scores: the bias, and -inf for masked pairs; ``s`` is 1 if all windows share it."""
 
     def regrid(self, grid: Pair, *, window: Pair) -> None:
         """Cut maps of another size, or into other windows, from now on."""

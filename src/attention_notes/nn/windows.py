@@ -112,9 +112,10 @@ class RelativePositionBias(Derived):
 class ContinuousPositionBias(Derived):
     """A small network G reads the offset: B(Δx, Δy) = 16 sigmoid(G(log Δx, log Δy)) (Swin V2, equations 3 and 4).
 
-    Offsets are divided by the largest of the window in which the model was *trained*, so that another window asks the
-    same network at other places. As in the authors' code, they are then scaled to 8 and become log2(1 + |x|) / log2(8),
-    with their sign, and the sigmoid keeps the bias between 0 and 16; the paper's equations have neither.
+    Offsets are divided by the largest of the window in which the model was *trained*, so that another window evaluates
+    the same network at other offsets. As in the authors' code, they are then scaled to 8 and become
+    log2(1 + |x|) / log2(8), with their sign, and the sigmoid keeps the bias between 0 and 16; the paper's equations
+    have neither.
 
     Args:
         heads: number of heads ``h``.
@@ -143,7 +144,7 @@ class ContinuousPositionBias(Derived):
         return spread(16 * self.network(self.coordinates).sigmoid().movedim(-1, 0), self.index)
 
     def resize(self, window: Pair, keys: Pair | None = None) -> None:
-        """Ask at the offsets of another window; no parameter changes."""
+        """Evaluate the network at the offsets of another window; no parameter changes."""
         self.window, self.keys = window, keys or window
         self.rebuild()
 
@@ -157,7 +158,7 @@ class ContinuousPositionBias(Derived):
 
 
 class Windows(Derived):
-    """A way to cut maps of one size into windows, and the mask that goes with it: a ``Cut``, as attentions want it.
+    """A way to cut maps of one size into windows, and the mask that goes with it: the ``Cut`` of an attention.
 
     A map that windows do not tile is padded with zeros, at its right and its bottom, before the shift. The zeros are
     tokens like all others, and are attended to: so it is in the authors' code, and trained weights expect it. A map

@@ -2,7 +2,7 @@
 
     model.py          what the paper changed, in its order and symbols
     facts.yml         the paper, its numbers, and the statements about it; evidence.json: the record of its trainings
-    family.py         ``FAMILY``, by which the registry and the tests that hold all models to the same meet it
+    family.py         ``FAMILY``, for the registry and for the tests over all models
     weights.py        how others name its tensors, and checkpoints.yml: which weights are published
     geometry.py       where its tokens lie on an image
     figures.py        what only its chapter draws, and data.py: what only its chapter is run on

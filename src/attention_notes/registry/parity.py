@@ -85,7 +85,7 @@ _schemas: list[Any] = []
 def _declare_torchvision() -> None:
     """Let timm and transformers be imported where torchvision's compiled part does not fit this torch.
 
-    They import torchvision, which then asks for two of its operators; no model here calls them.
+    They import torchvision, which looks two of its operators up; no model here calls them.
     """
     spec = importlib.util.find_spec("torchvision")
     if spec is None or spec.origin is None or hasattr(torch.ops.torchvision, "nms"):

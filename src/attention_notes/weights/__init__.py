@@ -26,7 +26,7 @@ class Foreign:
         stem: the name of the weight that reads the image.
         stored_size: the size of the images that weights are for, from a model and from what gives a tensor by our
             name; None where the tensors do not tell.
-        fixed_size: whether weights that do not tell are taken to be for images of the size that is asked for.
+        fixed_size: whether weights that do not tell are taken to be for images of the requested size.
     """
 
     layouts: tuple[Layout, ...]
@@ -48,7 +48,7 @@ def foreign(model: nn.Module) -> Foreign:
 
 
 def layouts(model: nn.Module) -> dict[str, Layout]:
-    """In whose layouts the weights of ``model`` can be read and written: those that name each of its tensors.
+    """The formats in which the weights of ``model`` can be read and written: those that cover each of its tensors.
 
     Raises:
         ValueError: if there are none, for its class or for its parts.

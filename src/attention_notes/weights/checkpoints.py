@@ -3,7 +3,7 @@
 A list names, for each variant, the repositories on the Hugging Face hub, the best first: that is the one of
 ``pretrained=True``. Of each:
 
-    revision, sha256   the commit that is asked for and the checksum of its model.safetensors. Where they are missing,
+    revision, sha256   the commit that is fetched and the checksum of its model.safetensors. Where they are missing,
                        nobody has looked them up yet, and the newest commit is taken, whose file must still have the
                        checksum that the hub gives; ``python -m attention_notes verify --pin`` writes them into the list
     labels             the names of its classes: imagenet (1,000) when not given, imagenet21k (21,843), imagenet22k

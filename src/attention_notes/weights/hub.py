@@ -44,7 +44,7 @@ def fetch(checkpoint: Checkpoint) -> Path:
 
 
 def published_file(checkpoint: Checkpoint) -> Published:
-    """What the hub has of a checkpoint, asked once and without patience, so that whoever is offline knows at once.
+    """What the hub has of a checkpoint: one request without retries, so that it fails fast without a network.
 
     Raises:
         HubError: if the hub does not answer, or has no such file.

@@ -39,7 +39,7 @@ class Layout:
         rows: ``(ours, theirs)`` or ``(ours, theirs, pattern)``; the first row that fits one of our names counts.
         derived: what theirs may keep although it follows from the model's sizes, by their names, from a model: where it
             is there it is compared, and never taken.
-        writes_derived: whether theirs want it written.
+        writes_derived: whether it has to be written, too.
         unused: patterns of names that our models have no use for, with the reason.
         sizes: lengths of the axes that patterns name, from a model.
     """
@@ -78,7 +78,7 @@ class Layout:
         return sorted(wanted - state.keys()), sorted(unknown)
 
     def to_theirs(self, model: nn.Module, state: State | None = None) -> dict[str, Tensor]:
-        """The model's tensors by their names and in their shapes, as ``load_state_dict(strict=True)`` wants them.
+        """The model's tensors by their names and in their shapes, as ``load_state_dict(strict=True)`` needs them.
 
         ``state`` may hold other tensors under the model's names, such as their gradients; what follows from the
         model's sizes is then left out.
@@ -92,7 +92,7 @@ class Layout:
                 parts = [torch.cat([part.flatten(0, part.ndim - axes) for part in parts])]
             undo = match.pattern and " -> ".join(reversed(match.pattern.split(" -> ")))
             pieces = parts[0].chunk(len(match.theirs))
-            for name, piece in zip(match.theirs, pieces, strict=True):  # packed, as files of safetensors want them
+            for name, piece in zip(match.theirs, pieces, strict=True):  # packed, as files of safetensors need them
                 theirs[name] = _reshape(piece, undo, sizes).clone(memory_format=torch.contiguous_format)
         if self.writes_derived and state is None:
             theirs |= {name: tensor.clone() for name, tensor in self.derived(model).items()}

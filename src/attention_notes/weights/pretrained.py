@@ -1,4 +1,4 @@
-"""``pretrained=`` for the factories of models: first a model as the weights want it, and then as it was asked for."""
+"""``pretrained=`` for the factories of models: a model of the weights' own sizes, then changed to the requested ones."""
 
 from collections.abc import Callable, Mapping
 from functools import wraps
@@ -27,12 +27,12 @@ def pretrainable(build: Callable[..., Made]) -> Callable[..., Made]:
 
     The factory gets another argument, ``pretrained``: True for the first weights that are listed for the variant, a
     repository of the list (``python -m attention_notes list``), the path of a file, or a state dict, in any layout
-    that ``attention_notes.weights`` knows. What is not given is then as the weights want it: ``num_classes``,
-    ``image_size``. What is given and differs is made of them: another head is drawn anew, positions are interpolated,
+    that ``attention_notes.weights`` knows. Options that are omitted default to the checkpoint's: ``num_classes``,
+    ``image_size``. What is given and differs is derived from the weights: another head is drawn anew, positions are interpolated,
     the patches' map is summed or repeated over other channels.
 
     Raises:
-        ValueError: if there are no such weights, or if they do not fit the model that is asked for.
+        ValueError: if there are no such weights, or if they do not fit the requested model.
         attention_notes.weights.hub.HubError: if the weights cannot be had: no network, a file that is damaged.
     """
 
@@ -53,7 +53,7 @@ def load(build: Callable[..., Any], variant: str, source: Source, **options: Any
         options: of the factory.
 
     Raises:
-        ValueError: if there are no such weights, or if what is asked for cannot be made of them.
+        ValueError: if there are no such weights, or if the requested model cannot be derived from them.
         attention_notes.weights.hub.HubError: if they cannot be had.
     """
     key = build.__name__

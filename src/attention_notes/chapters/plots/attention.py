@@ -62,12 +62,12 @@ def attention_over(
     """Where a model looks, in one call: the image, some layers with their heads averaged, and the rollout of all.
 
     Args:
-        model: any model that ``seeing.see`` can map.
-        image: ``3 y x``, as the model wants it; or a picture of PIL, whose colours become 0 to 1.
+        model: any model that ``see`` can map.
+        image: ``3 y x``, as the model takes it; or a picture of PIL, whose colours become 0 to 1.
         at: who looks: the row and column of a pixel of the model's image, ``"class"`` or ``"distillation"``. When not
             given, what stands for the image; in a layer without a class token, the pixel in the middle.
         layers: which layers, counted from 0, or from the last as -1; an early, a middle and the last when not given.
-        prepare: makes what the model wants from ``image``, as its preprocessing does.
+        prepare: makes the model's input from ``image``, as its preprocessing does.
 
     Raises:
         ValueError: if a layer has no map over the image, or none such is there.

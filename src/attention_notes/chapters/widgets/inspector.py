@@ -29,7 +29,7 @@ class Look(NamedTuple):
 def of_transformer(
     maps: Mapping[str, Float[Tensor, "b h n m"]], source: Sequence[str], target: Sequence[str], *, which: int = 0
 ) -> dict[str, Look]:
-    """What ``record_attention`` recorded of an encoder and a decoder, with the tokens that ask and answer.
+    """What ``record_attention`` recorded of an encoder and a decoder, with the tokens of its queries and keys.
 
     Args:
         maps: the recorded weights, by the names of ``papers.transformer.Transformer``.
@@ -48,12 +48,12 @@ def of_transformer(
 
 
 def over_text(looks: Mapping[str, Look], *, first: str | None = None, query: int = 0) -> Live:
-    """An inspector of words: who asks above, who answers below, brighter and with a number the more it is looked at.
+    """An inspector of words: queries above, keys below, a key brighter and with a number the larger its weight.
 
     Args:
         looks: the layers by the names that a reader picks from.
         first: the layer to begin with, the last when not given, and
-        query: the token that asks first, counted from 0.
+        query: the token whose row is shown first, counted from 0.
 
     Raises:
         ValueError: if words and weights do not match, or there is more than a component can hold.

@@ -1,6 +1,6 @@
 """The attention inspector over a picture: pick a place, a layer and a head, and see which places it looks at.
 
-Where the places of a query and of its keys lie, ``seeing`` knows: class tokens, windows, fewer keys than queries.
+Where the places of a query and of its keys lie, ``see`` found: class tokens, windows, fewer keys than queries.
 """
 
 from __future__ import annotations
@@ -34,10 +34,11 @@ def over_image(
     """An inspector of places: pick one on the picture, or an extra token, and see which places it looks at.
 
     Args:
-        layers: what ``seeing.see`` saw of these pictures, or some of its layers by the names that a reader picks from.
-            Anything that ``seeing`` lays out will do: class tokens, windows, shifted or not, fewer keys than queries.
+        layers: what ``see`` saw of these pictures, or some of its layers by the names that a reader picks from.
+            Any layer that has places will do: class tokens, windows, shifted or not, fewer keys than queries.
         pictures: as they are shown, grey or in colours from 0 to 1, in the order of the batch.
-        at: who asks first: a pixel, ``"class"`` or ``"distillation"``. When not given, the class token, or the middle.
+        at: the query that is shown first: a pixel, ``"class"`` or ``"distillation"``. When not given,
+            the class token, or the middle.
         first: which layer to begin with, counted as in a list.
         names: what the pictures are called.
 

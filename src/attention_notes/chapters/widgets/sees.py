@@ -74,8 +74,8 @@ def pull(blocks: Sequence[nn.Module], *, side: int, cells: Iterable[int]) -> Flo
 def measure(blocks: Sequence[nn.Module], *, side: int) -> Bool[Tensor, "k n n"]:
     """Who sees whom: after one block, after two, and so on, for each cell that looks, whether each cell acts on it.
 
-    Once every cell sees all, only the corners and the middle are asked after deeper blocks: a block takes in what each
-    cell has, and adds to it.
+    Once every cell sees all, only the corners and the middle are computed after deeper blocks: a block takes
+    in what each cell has, and adds to it.
     """
     n, masks = side * side, list[Tensor]()
     few = [0, side - 1, n // 2 + side // 2, n - side, n - 1]

@@ -1,4 +1,4 @@
-"""Shifted windows, step by step, on a real image: what ``layers.windows.Windows`` does with every token.
+"""Shifted windows, step by step, on a real image: what ``nn.windows.Windows`` does with every token.
 
 All indices and the mask come from two ``Windows``, plain and shifted, that cut a map in which each token is its number.
 """

@@ -106,7 +106,7 @@ Labels = Int[Tensor, " b"] | Float[Tensor, "b k"]
 def soft_distillation(
     student: Outputs, *, teacher: Float[Tensor, "b k"], labels: Labels, tau: float = 3.0, weight: float = 0.1
 ) -> Float[Tensor, ""]:
-    """Agree with the labels, and with all that the teacher believes (equation 2).
+    """Agree with the labels, and with the whole distribution of the teacher (equation 2).
 
         (1 - λ) CE(ψ(Z_s), y) + λ τ² KL(ψ(Z_t / τ) || ψ(Z_s / τ))
 

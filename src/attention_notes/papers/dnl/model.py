@@ -68,7 +68,7 @@ class Pairwise(OwnLayers):
 class Unary(OwnLayers):
     """The unary term alone, with a map of its own: y = Σ_j σ(m_j) v_j with m = W_m x, the same y for every query.
 
-    One query, the number 1, asks for all: its scores are the m_j.
+    A single query, the number 1, serves all positions: its scores are the m_j.
     """
 
     def __init__(self, channels: int) -> None:
@@ -265,7 +265,7 @@ def _start(layer: nn.Module, *, parts: int = 1) -> None:
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    """One head. The fused kernel wants four axes and one width: zeros that widen q, k or v change no score."""
+    """One head. The fused kernel needs four axes and one width: zeros that widen q, k or v change no score."""
     width = v.shape[-1]
     widest = max(q.shape[-1], width)
     q, k, v = (F.pad(rearrange(t, "b n d -> b 1 n d"), (0, widest - t.shape[-1])) for t in (q, k, v))

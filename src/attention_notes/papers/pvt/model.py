@@ -129,7 +129,7 @@ class PooledReduction(OwnLayers):
 
 
 class SpatialReductionAttention(nn.Module):
-    """Every token of a map asks, few tokens of its reduction answer (v1 equations 1 and 2).
+    """Queries are all tokens of a map, keys and values the few tokens of its reduction (v1 equations 1 and 2).
 
         SRA(Q, K, V) = Concat(head_0, ..., head_N) W^O
         head_j       = Attention(Q W_j^Q, SR(K) W_j^K, SR(V) W_j^V)
@@ -297,8 +297,9 @@ class Design:
 
     ``patches(channels, dim=, stride=)``, ``positions(dim, grid=)``, ``reduction(dim, ratio=)``, ``mlp(dim, hidden=)``,
     ``norm(dim)`` after each stage, ``block_norm(dim)`` in its blocks, ``pooling(dim)``. ``start`` draws the first
-    weights of all parts that can be asked to. Two more stand, where they are given, in the place of what is made of the
-    others: ``attention(dim, heads=, ratio=)`` and a whole ``block(dim, heads=, hidden=, ratio=, drop_path=)``.
+    weights of all parts that have ``initialise``. Two more stand, where they are given, in the place of what is
+    made of the others: ``attention(dim, heads=, ratio=)`` and a whole
+    ``block(dim, heads=, hidden=, ratio=, drop_path=)``.
     """
 
     patches: Make = cut

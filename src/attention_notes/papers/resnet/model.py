@@ -69,7 +69,7 @@ class Residual(nn.Module):
         self.relu = activation()
 
     def initialise(self, start: Start) -> None:
-        """Draw the convolutions of branch and shortcut, and ask what else can be asked."""
+        """Draw the convolutions of branch and shortcut, and what else has ``initialise``."""
         initialise(*self.branch, self.end, self.shortcut, start=start)
 
     def forward(self, x: Float[Tensor, "b c y x"]) -> Float[Tensor, "b w gy gx"]:

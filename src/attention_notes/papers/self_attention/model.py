@@ -7,7 +7,7 @@ Bahdanau et al. 2015 (arXiv 1409.0473), Luong et al. 2015 (arXiv 1508.04025). *A
 attention contains convolution: Cordonnier et al. 2020 (arXiv 1911.03584).
 
 **Departures.** Cordonnier et al. state their theorem for stride 1 and leave strides to a pooling that follows; here a
-stride asks at fewer pixels. Their heads' centres and widths are parameters; here they are fixed.
+stride has fewer queries. Their heads' centres and widths are parameters; here they are fixed.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """Swin Transformer: Hierarchical Vision Transformer using Shifted Windows, and Swin Transformer V2.
 
 Liu et al. 2021, arXiv 2103.14030, and Liu et al. 2021, arXiv 2111.09883. The idea: attend within windows, shift the
-windows in every second block so that neighbours meet, and merge patches between stages into a pyramid of maps.
+windows in every second block so that neighbouring windows are connected, and merge patches between stages into a pyramid of maps.
 
 Departures:
     - Pairs that came round the edge get -inf where the authors' code adds -100. In V1 there is no difference to see;
@@ -65,7 +65,7 @@ class InWindows(nn.Module):
         self.bias: Any = bias(heads, window=windows.window, keys=windows.keys)
 
     def initialise(self, start: Start) -> None:
-        """Draw both maps, and ask the bias."""
+        """Draw both maps and the bias."""
         start(self.qkv, parts=3)
         start(self.output)
         initialise(self.bias, start=start)
@@ -171,7 +171,7 @@ class Block(nn.Module):
         windows: how maps are cut.
         drop_path: probability of dropping a branch.
         attention: makes the attention, as ``WindowAttention``, from the width, ``heads`` and ``windows``.
-        residual: makes what surrounds a branch, as ``PreNorm``, from the width, ``drop_path`` and a given ``norm``.
+        residual: factory of the residual wrapper, such as ``PreNorm``, from the width, ``drop_path`` and a given ``norm``.
         mlp: makes the perceptron from the width, ``hidden`` and a given ``activation``.
         norm: makes the norms from their width; those of ``residual`` when not given.
         activation: makes the non-linearity of the perceptron; ``nn.GELU`` when not given.
@@ -200,7 +200,7 @@ class Block(nn.Module):
         self.mlp_residual = residual(dim, drop_path=drop_path, **given(norm=norm))
 
     def initialise(self, start: Start) -> None:
-        """Ask the attention and the perceptron."""
+        """Draw the attention and the perceptron."""
         initialise(self.attention, self.mlp, start=start)
 
     def forward(self, x: Float[Tensor, "b gy gx c"]) -> Float[Tensor, "b gy gx c"]:
@@ -308,7 +308,7 @@ class Swin(nn.Module):
         start(self.head)
 
     def features(self, images: Float[Tensor, "b ch y x"]) -> tuple[Float[Tensor, "b _ _ _"], ...]:
-        """The map of every stage, the finest first: ``b c y x``, as heads for detection and segmentation want them.
+        """The map of every stage, the finest first: ``b c y x``, as heads for detection and segmentation need them.
 
         Raises:
             ValueError: for images of another size than the model was built for.
@@ -330,7 +330,7 @@ class Swin(nn.Module):
     def resize(self, image_size: Size, *, window: Size | None = None) -> "Swin":
         """Make the model, in place, expect images of another size, and with ``window`` attend within other windows.
 
-        V1 interpolates its tables of position biases where a window changes; V2 asks its networks at other offsets. All
+        V1 interpolates its tables of position biases where a window changes; V2 evaluates its networks at other offsets. All
         other parameters stay the very same tensors. Foreign parts of a stage are told if they are ``OnGrid``.
 
         Raises:

@@ -29,7 +29,7 @@ def _flat_index(attention: Any) -> Tensor:
 
 
 def _coordinates(attention: Any) -> Tensor | None:
-    """V2 asks its network at these offsets; V1 has a table."""
+    """V2 evaluates its network at these offsets; V1 has a table."""
     return attention.bias.coordinates[None] if hasattr(attention.bias, "coordinates") else None
 
 
