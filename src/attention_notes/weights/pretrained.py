@@ -1,4 +1,4 @@
-"""``pretrained=`` for the factories of models: a model of the weights' own sizes, then changed to the requested ones."""
+"""``pretrained=`` for the factories: a model of the weights' own sizes, then changed to the requested ones."""
 
 from collections.abc import Callable, Mapping
 from functools import wraps
@@ -28,8 +28,8 @@ def pretrainable(build: Callable[..., Made]) -> Callable[..., Made]:
     The factory gets another argument, ``pretrained``: True for the first weights that are listed for the variant, a
     repository of the list (``python -m attention_notes list``), the path of a file, or a state dict, in any layout
     that ``attention_notes.weights`` knows. Options that are omitted default to the checkpoint's: ``num_classes``,
-    ``image_size``. What is given and differs is derived from the weights: another head is drawn anew, positions are interpolated,
-    the patches' map is summed or repeated over other channels.
+    ``image_size``. What is given and differs is derived from the weights: another head is drawn anew, positions are
+    interpolated, the patches' map is summed or repeated over other channels.
 
     Raises:
         ValueError: if there are no such weights, or if they do not fit the requested model.

@@ -1,7 +1,8 @@
 """Swin Transformer: Hierarchical Vision Transformer using Shifted Windows, and Swin Transformer V2.
 
 Liu et al. 2021, arXiv 2103.14030, and Liu et al. 2021, arXiv 2111.09883. The idea: attend within windows, shift the
-windows in every second block so that neighbouring windows are connected, and merge patches between stages into a pyramid of maps.
+windows in every second block so that neighbours are connected, and merge patches between stages into a pyramid of
+maps.
 
 Departures:
     - Pairs that came round the edge get -inf where the authors' code adds -100. In V1 there is no difference to see;
@@ -171,7 +172,7 @@ class Block(nn.Module):
         windows: how maps are cut.
         drop_path: probability of dropping a branch.
         attention: makes the attention, as ``WindowAttention``, from the width, ``heads`` and ``windows``.
-        residual: factory of the residual wrapper, such as ``PreNorm``, from the width, ``drop_path`` and a given ``norm``.
+        residual: makes the residual wrapper, such as ``PreNorm``, from the width, ``drop_path`` and a given ``norm``.
         mlp: makes the perceptron from the width, ``hidden`` and a given ``activation``.
         norm: makes the norms from their width; those of ``residual`` when not given.
         activation: makes the non-linearity of the perceptron; ``nn.GELU`` when not given.
@@ -330,8 +331,8 @@ class Swin(nn.Module):
     def resize(self, image_size: Size, *, window: Size | None = None) -> "Swin":
         """Make the model, in place, expect images of another size, and with ``window`` attend within other windows.
 
-        V1 interpolates its tables of position biases where a window changes; V2 evaluates its networks at other offsets. All
-        other parameters stay the very same tensors. Foreign parts of a stage are told if they are ``OnGrid``.
+        V1 interpolates its tables of position biases where a window changes; V2 evaluates its networks at other
+        offsets. All other parameters stay the very same tensors. Foreign parts of a stage are told if they are ``OnGrid``.
 
         Raises:
             ValueError: if patches do not tile an image of that size.
