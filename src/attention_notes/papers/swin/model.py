@@ -332,7 +332,7 @@ class Swin(nn.Module):
         """Make the model, in place, expect images of another size, and with ``window`` attend within other windows.
 
         V1 interpolates its tables of position biases where a window changes; V2 evaluates its networks at other
-        offsets. All other parameters stay the very same tensors. Foreign parts of a stage are told if they are ``OnGrid``.
+        offsets. All other parameters stay the very same tensors. Foreign parts of a stage that are ``OnGrid`` are told.
 
         Raises:
             ValueError: if patches do not tile an image of that size.
