@@ -218,6 +218,22 @@ def test_importing_the_package_costs_little_beyond_torch(tmp_path):
     assert min(times[1:]) <= 0.3, times
 
 
+def test_what_is_not_for_chapters_needs_none_of_the_extra_book():
+    """Neither to be imported nor from the shell; there, a drawing says what it lacks."""
+    modules = [name for file in PACKAGE.rglob("*.py") if room_of(name := dotted(file)) not in ("", "chapters")]
+    program = (
+        "import sys; sys.modules |= dict.fromkeys(('matplotlib', 'sklearn', 'babel', 'IPython'))\n"
+        "from importlib import import_module\n"
+        f"[import_module('attention_notes.' + name) for name in {modules!r}]\n"
+        "from attention_notes.__main__ import main\n"
+        "assert main(['show', 'vit:Ti/16']) == 0\n"
+        "raise SystemExit(main(['attend', 'nothing.jpg']))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert 'pip install "attention-notes[book]"' in done.stderr
+
+
 @cache
 def bibliography():
     return parse_file(ROOT / "book/references.bib").entries
