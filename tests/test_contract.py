@@ -109,7 +109,7 @@ def test_attention_is_recorded_and_rows_sum_to_one(case):
         during = run(model, inputs)
     assert torch.equal(before, during)
     for name, weights in maps.items():
-        assert weights.ndim == 4, name
+        assert weights.ndim == 4, f"{name}: hand attention b h n d, one head too"
         assert weights.shape[0] % BATCH == 0, name  # windows are folded into the batch
         torch.testing.assert_close(weights.sum(-1), torch.ones_like(weights.sum(-1)))
 
@@ -178,7 +178,11 @@ def test_a_trace_of_one_batch_runs_at_another(case, unchecked):
         warnings.simplefilter("ignore")  # sizes that are asked for are constants of a trace
         traced = torch.jit.trace(model, case.inputs(), check_trace=False)
         other = more(case, 7)
-        torch.testing.assert_close(run(traced, other), run(model, other), atol=1e-5, rtol=1e-5)
+        try:
+            found = run(traced, other)
+        except RuntimeError as error:
+            pytest.fail(f"the batch became a constant of the trace: take it from x.shape, not from len(x)\n{error}")
+        torch.testing.assert_close(found, run(model, other), atol=1e-5, rtol=1e-5)
 
 
 @every_model

@@ -30,6 +30,7 @@ from executed.rooms import source_file  # noqa: E402
 from house import PICTURE, ROOMS, dotted, draw, imports, room_of  # noqa: E402
 
 KEYS = papers()
+WRITTEN = [key for key in KEYS if source_file(key, ROOT).exists()]  # a missing chapter is told once
 
 
 def chapter(key: str) -> str:
@@ -64,7 +65,7 @@ def test_the_chapters_in_the_table_of_contents_exist():
     assert [f for f in files if not (ROOT / f"{f}.md").exists()] == []
 
 
-@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("key", WRITTEN)
 def test_every_claim_is_answered_in_exactly_one_place(key):
     run = [claim for cell in cells(key) for claim in calls(cell)]
     assert audit(key, run, re.findall(r"\{cited\}`([^`]+)`", chapter(key))) == []
@@ -76,7 +77,7 @@ def test_a_claim_belongs_to_one_chapter():
     assert [c for key in keys() for c in claims(key) if not c.startswith(key.replace("_", "-"))] == []
 
 
-@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("key", WRITTEN)
 def test_no_check_is_handed_its_answer(key):
     """A literal True or False as the statement's truth, without a measurement, could not fail."""
     handed = []
@@ -91,15 +92,15 @@ def test_no_check_is_handed_its_answer(key):
     assert handed == []
 
 
-@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("key", WRITTEN)
 def test_cells_are_short_and_imports_stand_together(key):
     importing = [cell for cell in cells(key) if re.search(r"(?m)^(import|from) ", cell)]
     assert len(importing) == 1
     assert [cell for cell in cells(key) if len(cell.splitlines()) > (25 if cell in importing else 24)] == []
-    assert "start(seed=" in importing[0]
+    assert "start(seed=" in importing[0], "the importing cell begins every run alike: device = start(seed=0)"
 
 
-@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("key", WRITTEN)
 def test_what_a_chapter_cites_is_in_the_bibliography_with_an_address(key):
     cited = {k.strip() for keys_ in re.findall(r"\{cite(?::\w+)?\}`([^`]+)`", chapter(key)) for k in keys_.split(",")}
     cited |= {claim.reference for claim in claims(key).values() if claim.reference}
@@ -183,7 +184,7 @@ def test_every_module_says_what_departs_from_its_paper():
 
 def test_every_chapter_uses_the_module_it_explains():
     assert [
-        key for key in KEYS if not any(m.startswith(f"attention_notes.papers.{key}") for m in modules(chapter(key)))
+        key for key in WRITTEN if not any(m.startswith(f"attention_notes.papers.{key}") for m in modules(chapter(key)))
     ] == []
 
 
