@@ -10,6 +10,8 @@ from playwright.sync_api import Browser, Page
 from tests.book.built import BASE, ROOT, jupyter_book
 from tests.book.visiting import CHROMIUM, NO_BROWSER, browsing, quiet, serving
 
+collect_ignore = ["throwaway"]  # the tests of a paper that is added to a copy of the house
+
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory, testrun_uid) -> Path:

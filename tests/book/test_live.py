@@ -309,7 +309,7 @@ def test_on_the_site_the_scripts_come_from_files_of_their_own(look, served):
     for name, content in files.items():
         (folder / "_static/live" / name).write_bytes(content)
     for name in parts("inspector"):
-        (folder / "live" / name).write_bytes((ROOT / "src/attention_notes/live" / name).read_bytes())
+        (folder / "live" / name).write_bytes((ROOT / "src/attention_notes/chapters/widgets" / name).read_bytes())
     scripts = "".join(
         f'<script defer src="live/{name}"></script>' for name in parts("inspector") if name.endswith("js")
     )

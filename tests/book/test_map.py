@@ -3,7 +3,7 @@
 import pytest
 from executed.lineage import Step, columns, draw, imported, steps_of
 
-from attention_notes.claims import papers
+from attention_notes.claims import keys, papers
 from tests.book.built import ROOT
 
 
@@ -32,8 +32,9 @@ def test_imports_are_read_from_the_modules():
 
 
 def test_every_step_of_the_book_leads_from_one_chapter_to_another():
-    steps = [s for key in papers() for s in steps_of(key, ROOT)]
-    assert {s.parent for s in steps} | {s.child for s in steps} <= set(papers())
+    steps = [s for key in papers() for s in steps_of(key, ROOT) if s.parent in papers()]
+    others = {s.parent for key in papers() for s in steps_of(key, ROOT)} - {*papers()}
+    assert others <= {*keys()}, "a paper without a chapter"
     assert len(steps) >= 2
 
 

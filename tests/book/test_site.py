@@ -104,7 +104,7 @@ def test_every_picture_says_what_it_shows(pages):
 
 def test_every_statement_is_in_the_ledger_with_a_link_to_its_answer(site):
     ledger = page(site / "book/pages/ledger.html")
-    for key in keys():
+    for key in [key for key in keys() if claims(key)]:
         answers = page(site / f"{page_of(key)}.html").ids
         for claim in claims(key):
             assert f"ledger-{claim}" in ledger.ids, claim
