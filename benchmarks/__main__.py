@@ -77,14 +77,17 @@ def measure(clock: Clock, names: list[str], *, seconds: float) -> dict[str, Any]
 def _rows(
     name: str, device: torch.device, threads: int, limits: dict[str, dict[str, float]], *, seconds: float
 ) -> Iterator[dict[str, Any]]:
-    """Every setting of a case. On a CPU the first of each kind of work has all peers, the others the quickest of it."""
+    """Every setting of a case.
+
+    On a CPU the first of each kind of work has all peers, and so has what is compiled; the others the quickest of it.
+    """
     case, quickest = CASES[name], dict[str, str]()
     for setting in settings(case, device, threads):
-        first = setting.work not in quickest
+        all_of_them = setting.work not in quickest or setting.compiled or device.type == "cuda"
         row = compare(
             name,
             setting,
-            peers=[*case.peers] if first or device.type == "cuda" else [quickest[setting.work]],
+            peers=[*case.peers] if all_of_them else [quickest[setting.work]],
             limits=limits[f"{setting.dtype}, {setting.threads} threads" if setting.threads else setting.dtype],
             seconds=seconds,
         )

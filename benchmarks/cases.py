@@ -32,8 +32,8 @@ class Case:
         peers: by library, what makes the peer from ours.
         shape: of one input.
         goals: how many times as long the quickest peer should take at least, by kind of work.
-        batches: how many inputs at once, by kind of work, on as many threads as the machine has; on one thread only the
-            first of them.
+        batches: how many inputs at once, by kind of work, on as many threads as the machine has; on one thread only
+            inference, of the first of them.
         quick: the batch of the quick check.
         chunks: whether it is timed in chunks, too.
         counted: makes the model whose multiply-accumulates are the work, where ours does more for its kernel's sake.
@@ -44,7 +44,7 @@ class Case:
     peers: Mapping[str, Peer]
     shape: tuple[int, ...] = (3, 224, 224)
     goals: Mapping[str, float] = field(default_factory=dict)
-    batches: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: {INFERENCE: (1, 8, 16), TRAINING: (1, 8)})
+    batches: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: {INFERENCE: (1, 8), TRAINING: (1, 8)})
     quick: int = 8
     chunks: bool = True
     counted: Callable[[], nn.Module] | None = None

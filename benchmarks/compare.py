@@ -40,19 +40,19 @@ class Setting(NamedTuple):
 
 
 def settings(case: Case, device: torch.device, threads: int) -> Iterator[Setting]:
-    """All settings of a case: a CPU on all threads and on one, CUDA in two sorts of numbers, eager and compiled.
+    """All settings of a case: CUDA in two sorts of numbers, eager and compiled, each with 64 inputs, too.
 
-    On a CPU inference is also timed with memory kept, in chunks, and compiled. The first of each kind of work is that
-    of most inputs, eight at most.
+    On a CPU inference is also timed on one thread, with memory kept, in chunks, and compiled. The first of each kind of
+    work is that of most inputs.
     """
     for work, batches in case.batches.items():
-        first = max(batch for batch in batches if batch <= 8)
+        first = max(batches)
         ordered = (first, *(batch for batch in batches if batch != first))
         if device.type == "cpu":
             yield from (Setting(work, batch, threads, "float32") for batch in ordered)
-            if threads > 1:
-                yield Setting(work, batches[0], 1, "float32")
             if work == INFERENCE:
+                if threads > 1:
+                    yield Setting(work, batches[0], 1, "float32")
                 for in_chunks in (False, True) if case.chunks else (False,):
                     yield Setting(work, first, threads, "float32", kept=True, chunked=in_chunks)
                 if case.chunks:

@@ -82,7 +82,7 @@ def gpu_table(found: dict[str, Any]) -> Table:
 
 def kind(row: Row) -> str:
     """What was done, and how, as the goals are named: ``inference, in chunks``."""
-    return row["work"] + ", in chunks" * row.get("chunked", False) + ", compiled" * row["compiled"]
+    return row["work"] + ", in chunks" * row["chunked"] + ", compiled" * row["compiled"]
 
 
 def best(row: Row) -> str:
@@ -104,10 +104,10 @@ def headline(rows: Sequence[Row], what: str) -> dict[str, Row]:
 
 def heaps(rows: Sequence[Row]) -> Table:
     """The rows timed with memory that is kept, beside the same with memory that goes back to the system."""
-    lines, twice = [], [row for row in rows if row["kept"] and not row.get("chunked", False)]
+    lines, twice = [], [row for row in rows if row["kept"] and not row["chunked"]]
     for kept in twice:
         same = {name: kept[name] for name in ("case", "work", "batch", "threads", "compiled")}
-        alike = {(row["kept"], row.get("chunked", False)): row for row in rows if same.items() <= row.items()}
+        alike = {(row["kept"], row["chunked"]): row for row in rows if same.items() <= row.items()}
         given = alike[False, False]
         ratios = [row["ratios"][best(row)][0] for row in (given, kept)]
         once = [Cell("–"), Cell("–")]
