@@ -9,18 +9,15 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import evidence
 import pytest
+from executed import sliced
+from executed.closure import code_cells
+from executed.rooms import executed_files
 
 from attention_notes.claims import ClaimError
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "book/_ext"), str(ROOT / "book")]
-
-import evidence  # noqa: E402
-from executed import sliced  # noqa: E402
-from executed.closure import code_cells  # noqa: E402
-from executed.rooms import executed_files  # noqa: E402
-
 KEYS = evidence.recorded_keys()
 
 

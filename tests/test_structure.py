@@ -14,6 +14,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from executed.closure import code_cells, modules
+from executed.rooms import source_file
+from house import PICTURE, ROOMS, dotted, draw, imports, room_of
 from pybtex.database import parse_file
 
 from attention_notes import registry
@@ -23,12 +26,6 @@ from attention_notes.papers import keys as with_module
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "attention_notes"
-sys.path[:0] = [str(ROOT / "book/_ext"), str(ROOT / "book")]
-
-from executed.closure import code_cells, modules  # noqa: E402
-from executed.rooms import source_file  # noqa: E402
-from house import PICTURE, ROOMS, dotted, draw, imports, room_of  # noqa: E402
-
 KEYS = papers()
 WRITTEN = [key for key in KEYS if source_file(key, ROOT).exists()]  # a missing chapter is told once
 

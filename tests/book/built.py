@@ -7,14 +7,11 @@ from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 import yaml
+from executed import rooms
+
+from attention_notes.claims import papers
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "book/_ext"))
-
-from executed import rooms  # noqa: E402
-
-from attention_notes.claims import papers  # noqa: E402
-
 CHAPTERS = rooms.executed_files(ROOT)
 NOTEBOOKS = [chapter.stem for chapter in CHAPTERS]
 KEYS = [name for name in NOTEBOOKS if name in papers()]  # those that tell of a paper

@@ -11,7 +11,6 @@ import torch
 from executed.live import drop_carried
 from playwright.sync_api import Page, expect
 
-import tests.book.built  # noqa: F401 - puts the book's extension on the path
 from attention_notes.chapters import data
 from attention_notes.chapters.widgets import parts
 from attention_notes.chapters.widgets.draw import drawing_pad, export

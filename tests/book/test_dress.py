@@ -14,8 +14,6 @@ from executed.styles import bundle, names_in
 from PIL import Image
 from sphinx.errors import ExtensionError
 
-import tests.book.built  # noqa: F401  (finds the extension)
-
 
 @pytest.fixture
 def sheet(tmp_path):

@@ -8,14 +8,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
-
-from tests.book.built import ROOT
-
-sys.path.insert(0, str(ROOT / "book"))
-
 import twins
 from executed.closure import fingerprint
 from executed.twin import make_twin, write_if_changed
+
+from tests.book.built import ROOT
 
 CHAPTER = """---
 kernelspec: {name: python3, display_name: Python 3}
