@@ -79,15 +79,15 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     """Every setting of a case.
 
-    On a CPU the first of each kind of work has all peers, and so has what is compiled; the others the quickest of it.
+    On a CPU all peers are timed on all threads; the quickest of these also on one thread, with memory kept, in chunks.
     """
     case, quickest = CASES[name], dict[str, str]()
     for setting in settings(case, device, threads):
-        all_of_them = setting.work not in quickest or setting.compiled or device.type == "cuda"
+        aside = setting.threads == 1 < threads or setting.kept or setting.chunked
         row = compare(
             name,
             setting,
-            peers=[*case.peers] if all_of_them else [quickest[setting.work]],
+            peers=[quickest[setting.work]] if aside else [*case.peers],
             limits=limits[f"{setting.dtype}, {setting.threads} threads" if setting.threads else setting.dtype],
             seconds=seconds,
         )
