@@ -99,7 +99,8 @@ def headline(rows: Sequence[Row], what: str) -> dict[str, Row]:
     """Of every case the row with most inputs, eight at most, on all threads, of a ``kind``."""
     most = max(row["threads"] for row in rows)
     chosen = [r for r in rows if kind(r) == what and r["threads"] == most and r["batch"] <= 8 and not r["kept"]]
-    return {row["case"]: row for row in sorted(chosen, key=lambda row: row["batch"])}
+    largest = {row["case"]: row for row in sorted(chosen, key=lambda row: row["batch"])}
+    return {case: largest[case] for case in dict.fromkeys(row["case"] for row in chosen)}
 
 
 def heaps(rows: Sequence[Row]) -> Table:
