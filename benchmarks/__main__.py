@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--only", nargs="*", default=list(CASES), choices=list(CASES), metavar="CASE", help="; ".join(CASES)
     )
-    parser.add_argument("--seconds", type=float, default=10, help="for each pair, once it has had four rounds")
+    parser.add_argument("--seconds", type=float, default=6, help="for each pair, once it has had four rounds")
     parser.add_argument("--results", type=Path, help="file of the results; that of the page when not given")
     options = parser.parse_args(arguments)
     torch.set_float32_matmul_precision("highest")
