@@ -75,11 +75,13 @@ def test_training_drops_and_evaluation_does_not(case):
 def test_bfloat16_agrees_to_its_precision(case):
     if case.no_bfloat16:
         pytest.skip(case.no_bfloat16)
-    model, inputs = randomised(case), case.inputs()
-    exact = run(model, inputs)
-    halved = tuple(x.bfloat16() if x.is_floating_point() else x for x in inputs)
-    rough = run(model.bfloat16(), halved).float()
-    assert (rough - exact).norm() / exact.norm() < 0.03
+    apart = []
+    for _ in range(5):  # one model may happen to answer with differences of large numbers
+        model, inputs = randomised(case), case.inputs()
+        exact = run(model, inputs)
+        halved = tuple(x.bfloat16() if x.is_floating_point() else x for x in inputs)
+        apart.append((run(model.bfloat16(), halved).float() - exact).norm() / exact.norm())
+    assert torch.stack(apart).median() < 0.03
 
 
 @every_model
