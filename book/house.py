@@ -86,17 +86,12 @@ def _imported(file: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module:
-            inside = [""] if node.level == 0 else [".".join(("attention_notes", *_above(file, node.level), ""))]
-            found |= {f"{inside[0]}{node.module}", *(f"{inside[0]}{node.module}.{alias.name}" for alias in node.names)}
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             found |= {node.value} if re.fullmatch(r"attention_notes(\.\w+)+", node.value) else set()
     return {name.removeprefix("attention_notes.") for name in found if name.startswith("attention_notes.")}
-
-
-def _above(file: Path, level: int) -> list[str]:
-    return [*file.relative_to(PACKAGE).parent.parts][: -level + 1 or None] if file.is_relative_to(PACKAGE) else []
 
 
 if __name__ == "__main__":

@@ -73,7 +73,8 @@ def _run(tests: list[str], source: str, stop: bool, sender) -> None:
     sys.path.insert(0, source)
     os.chdir(ROOT)
     kept = Outcomes()
-    options = ["-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist", *(["-x"] if stop else [])]
+    alone = ["--disable-plugin-autoload", "-p", "no:cacheprovider"]  # other plugins take longer to load than a test
+    options = ["-q", "--no-header", *alone, *(["-x"] if stop else [])]
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         pytest.main([*options, *(f"tests/{test}" for test in tests)], plugins=[kept])

@@ -61,7 +61,7 @@ def test_the_whole_command_runs_on_a_cpu(tmp_path):
         "--tests",
         "deterministic and cbam",
         "--notebooks",
-        "zoo",
+        "performance",
         "--models",
         "--seconds",
         "0.1",
@@ -72,7 +72,7 @@ def test_the_whole_command_runs_on_a_cpu(tmp_path):
     kept = json.loads(out.read_text(encoding="utf-8"))
     assert run.returncode == 0, run.stdout + run.stderr
     assert kept["contract"] == {"passed": 1, "skipped": 0, "failures": 0, "failed": []}
-    assert kept["notebooks"]["zoo"]["error"] == ""
+    assert kept["notebooks"]["performance"]["error"] == ""
     assert kept["machine"]["versions"]["torch"]
     assert "contract: 1 passed" in run.stdout
     assert [*tmp_path.iterdir()] == [out]

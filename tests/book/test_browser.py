@@ -3,12 +3,15 @@
 import pytest
 
 from tests.book.built import KEYS, PAGES
-from tests.book.visiting import awake, barriers, quiet, visit
+from tests.book.visiting import awake, barriers, jumps, quiet, shift, visit
+
+SHIFT = 0.02  # how far things may jump while a page is loaded, as browsers reckon it
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_is_complete_and_quiet_without_a_network_and_has_no_barrier(tab, address, name):
-    visit(tab, f"{address}/{name}.html")
+    visit(jumps(tab), f"{address}/{name}.html")
+    assert shift(tab) < SHIFT
     awake(tab)  # lays out what is further down, which may ask for more fonts
     tab.wait_for_function("document.fonts.status === 'loaded'")
     assert tab.problems == []
@@ -40,6 +43,17 @@ def test_a_barrier_that_is_there_is_found(browser, address):
     visit(page, f"{address}/book/pages/intro.html")
     page.evaluate("document.querySelector('article').insertAdjacentHTML('beforeend', '<img src=\"x.png\">')")
     assert any(line.startswith("image-alt") for line in barriers(page))
+    page.close()
+
+
+def test_what_jumps_is_found(browser, address):
+    page = jumps(browser.new_page(viewport={"width": 390, "height": 900}))
+    page.add_init_script(
+        """addEventListener("load", () => requestAnimationFrame(() => requestAnimationFrame(() =>
+          document.querySelector("article").insertAdjacentHTML("afterbegin", "<p style='height: 300px'></p>"))))"""
+    )
+    visit(page, f"{address}/book/pages/intro.html")
+    assert shift(page) > SHIFT
     page.close()
 
 

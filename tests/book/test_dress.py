@@ -23,7 +23,9 @@ def sheet(tmp_path):
         (tmp_path / "styles").mkdir(exist_ok=True)
         (tmp_path / "styles/pydata-sphinx-theme.css").write_text(theme, encoding="utf-8")
         (tmp_path / "own.css").write_text(own, encoding="utf-8")
-        return bundle(tmp_path, ["own.css"], names)
+        made = bundle(tmp_path, ["own.css"], names)
+        assert bundle(tmp_path, ["own.css"], names, made) == made
+        return made.split("\n", 1)[1]
 
     return made
 
@@ -31,6 +33,16 @@ def sheet(tmp_path):
 def test_a_rule_stays_if_a_page_can_meet_it(sheet):
     theme = ".here{top:0}.gone{top:1px}#main .here:hover,.gone p{top:2px}p{top:3px}#other{top:4px}"
     assert sheet(theme, {"here", "main"}).split() == [".here{top:0}", "#main", ".here:hover{top:2px}", "p{top:3px}"]
+
+
+def test_a_sheet_is_taken_over_from_the_last_build_until_anything_behind_it_changes(tmp_path):
+    (tmp_path / "own.css").write_text(".a{top:0}", encoding="utf-8")
+    made = bundle(tmp_path, ["own.css"], {"a"})
+    last = f"{made} and a word more"
+    assert bundle(tmp_path, ["own.css"], {"a"}, last) == last
+    assert bundle(tmp_path, ["own.css"], {"a", "b"}, last) != last, "a name of a page"
+    (tmp_path / "own.css").write_text(".a{top:1px}", encoding="utf-8")
+    assert "top:1px" in bundle(tmp_path, ["own.css"], {"a"}, last), "a sheet"
 
 
 def test_what_a_selector_rules_out_is_not_asked_for(sheet):

@@ -125,7 +125,7 @@ def test_a_changed_constant_in_the_package_makes_the_comparison_fail(site, tmp_p
     assert "scale: float = 1.0" in text
     module.write_text(text.replace("scale: float = 1.0", "scale: float = 1.1"), encoding="utf-8")
     shutil.copy(ROOT / "book/chapters/self_attention.ipynb", tmp_path)
-    run = nbval(tmp_path, "self_attention.ipynb", PYTHONPATH=str(tmp_path / "src"))
+    run = nbval(tmp_path, "-x", "self_attention.ipynb", PYTHONPATH=str(tmp_path / "src"))
     assert run.returncode == 1, run.stdout[-3000:]
     assert "failed" in run.stdout
 

@@ -1,4 +1,4 @@
-"""What a page asks of a reader's line before it is there, that nothing jumps, and what it tells those who share it."""
+"""What a page asks of a reader's line before it is there, where its addresses lead, and what it tells who shares it."""
 
 import gzip
 import re
@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from tests.book.built import BASE, KEYS, PAGES, page_of
+from tests.book.visiting import visit
 
 LIMIT = 250 * 1024  # bytes of script and style over the wire, before a reader touches an interactive figure
-SHIFT = 0.02  # how far things may jump while a page is loaded, as browsers reckon it
 NOT_LISTED = ["search", "404", "index"]
 
 
@@ -123,20 +123,6 @@ def test_a_slip_in_a_deep_address_leads_to_a_page_that_helps(address, browser):
     page.close()
 
 
-@pytest.mark.parametrize("name", [*PAGES, "index"])
-def test_nothing_jumps_while_a_page_is_loaded(browser, address, name):
-    for width in (390, 1280):
-        page = browser.new_page(viewport={"width": width, "height": 800})
-        page.add_init_script(
-            """window.shift = 0;
-            new PerformanceObserver((list) => list.getEntries().forEach((e) => { window.shift += e.value; }))
-              .observe({ type: "layout-shift", buffered: true });"""
-        )
-        page.goto(f"{address}/{name}.html", wait_until="networkidle")
-        assert page.evaluate("shift") < SHIFT, width
-        page.close()
-
-
 FAR = """[...document.querySelectorAll('.bd-article > section > section')].at(-1)
   .querySelector('p, table').checkVisibility({ contentVisibilityAuto: true })"""
 
@@ -164,10 +150,10 @@ def test_an_address_leads_to_its_place(browser, address, site, name):
     page = browser.new_page(viewport={"width": 390, "height": 900}, reduced_motion="reduce")
     place = within[-1]
     top = f"document.getElementById('{place}').getBoundingClientRect().top"
-    page.goto(f"{address}/{name}.html#{place}", wait_until="networkidle")
+    visit(page, f"{address}/{name}.html#{place}")
     assert 0 <= page.evaluate(top) < 600, f"{place}, come from elsewhere"
     page.goto("about:blank")
-    page.goto(f"{address}/{name}.html", wait_until="networkidle")
+    visit(page, f"{address}/{name}.html")
     page.evaluate(f"location.hash = '{place}'")
     page.wait_for_timeout(300)
     assert 0 <= page.evaluate(top) < 600, f"{place}, come from above"

@@ -92,6 +92,22 @@ def visit(page: Page, address: str) -> Response | None:
     return answer
 
 
+def jumps(page: Page) -> Page:
+    """The page, which from its next address on adds up in ``window.shift`` how far things move while it is loaded."""
+    page.add_init_script(
+        """window.shift = 0;
+        new PerformanceObserver((list) => list.getEntries().forEach((e) => { window.shift += e.value; }))
+          .observe({ type: "layout-shift", buffered: true });"""
+    )
+    return page
+
+
+def shift(page: Page) -> float:
+    """How far things moved, as browsers reckon it, once nothing is left to do."""
+    page.evaluate("new Promise((go) => requestAnimationFrame(() => requestIdleCallback(go)))")
+    return page.evaluate("shift")
+
+
 def whole(page: Page) -> Page:
     """The page with all its sections laid out, as when one has scrolled past them."""
     page.evaluate("document.documentElement.dataset.whole = ''")

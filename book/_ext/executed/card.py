@@ -5,13 +5,11 @@ import math
 import textwrap
 from pathlib import Path
 
-import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
 SIZE = (1200, 630)
 _GROUND, _COLOUR, _INK, _FAINT = (22, 27, 34), (47, 143, 208), "#f0f3f6", "#9aa7b4"
 _TOKENS, _CELL = 9, 34  # of the map: tokens on a side, and pixels of a cell with its gap
-_FONTS = Path(matplotlib.get_data_path()) / "fonts/ttf"
 
 
 def card(folder: Path, book: str, name: str, title: str, said: str) -> str:
@@ -56,4 +54,6 @@ def _map(pen: ImageDraw.ImageDraw, left: int, top: int) -> None:
 
 
 def _font(size: int, style: str = "") -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(str(_FONTS / f"DejaVuSans{style}.ttf"), size)
+    import matplotlib  # only where a card is drawn, for a build that changes nothing is quicker without
+
+    return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans{style}.ttf", size)

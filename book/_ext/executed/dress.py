@@ -166,8 +166,9 @@ def _finish(app: Sphinx, exception: Exception | None) -> None:
     done = {page: finished(text, page.parent) for page, text in texts.items()}
     scripts = [file.read_text(encoding="utf-8") for file in (site / "_static").rglob("*.js")]
     own: list[str] = app.env.own_sheets  # type: ignore[attr-defined]
-    sheet = bundle(site / "_static", own, names_in(done.values(), scripts))
-    files = {SHEET: sheet}
+    last = site / "_static" / SHEET
+    known = last.read_text(encoding="utf-8") if last.exists() else ""
+    files = {SHEET: bundle(site / "_static", own, names_in(done.values(), scripts), known)}
     if names := getattr(app.env, "own_scripts", None):  # otherwise nothing was written, and nothing is new
         files[SCRIPT] = _script(site, names)
     marks = {name: f"{name}?v={hashlib.sha256(text.encode()).hexdigest()[:8]}" for name, text in files.items()}

@@ -4,6 +4,7 @@ The theme, and what Jupyter Book brings along, style a hundred things that this 
 never match. A rule stays if each class and id in its selector occurs in some page or in some script.
 """
 
+import hashlib
 import posixpath
 import re
 from collections.abc import Iterable, Iterator
@@ -33,14 +34,27 @@ def names_in(pages: Iterable[str], scripts: Iterable[str]) -> set[str]:
     return names.union(*(re.findall(r"[\w-]+", script) for script in scripts))
 
 
-def bundle(static: Path, own: Iterable[str], names: set[str]) -> str:
-    """The one style sheet, to lie in the folder ``static``: the theme's files there, purged, then the book's own."""
+def bundle(static: Path, own: Iterable[str], names: set[str], last: str = "") -> str:
+    """The one style sheet, to lie in the folder ``static``: the theme's files there, purged, then the book's own.
+
+    Reading the theme takes a second, so the sheet begins with a hash of all that it was made of, and ``last``, the
+    sheet of the last build, is returned if that is still the same.
+    """
     theme = [file for pattern in THEME for file in sorted(static.glob(pattern))]
     parts = [(file, names) for file in theme] + [(static / name, None) for name in own]
     texts = [(file, file.read_text(encoding="utf-8"), keep) for file, keep in parts]
+    behind = [
+        Path(__file__).read_text(encoding="utf-8"),
+        *sorted(names),
+        *(f"{file.name}\0{t}" for file, t, _ in texts),
+    ]
+    made_of = hashlib.sha256("\0".join(behind).encode()).hexdigest()
+    mark = f"/* {made_of[:16]} */"
+    if last.startswith(mark):
+        return last
     notices = dict.fromkeys(notice for _, text, _ in texts for notice in re.findall(r"/\*!.*?\*/", text, re.DOTALL))
     sheets = [_moved("".join(_kept(_rules(text), keep)), file.parent, static) for file, text, keep in texts]
-    return "\n".join([*notices, *sheets])
+    return "\n".join([mark, *notices, *sheets])
 
 
 def _rules(text: str) -> list[tinycss2.ast.Node]:

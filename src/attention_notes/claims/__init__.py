@@ -11,9 +11,34 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from .facts import KINDS, MARKS, VERDICTS, Claim, audit, calls, claims, find, keys, load_facts, papers, parse_facts
-from .measures import ClaimError, Measure, above, below, close, equal, found, rounds, rounds_to, true, within
-from .records import Spread, load_record, shortcomings, spread
+from attention_notes.claims.facts import (
+    KINDS,
+    MARKS,
+    VERDICTS,
+    Claim,
+    audit,
+    calls,
+    claims,
+    find,
+    keys,
+    load_facts,
+    papers,
+    parse_facts,
+)
+from attention_notes.claims.measures import (
+    ClaimError,
+    Measure,
+    above,
+    below,
+    close,
+    equal,
+    found,
+    rounds,
+    rounds_to,
+    true,
+    within,
+)
+from attention_notes.claims.records import Spread, load_record, shortcomings, spread
 
 __all__ = [
     "CONTRADICTED",

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from .measures import ClaimError
+from attention_notes.claims.measures import ClaimError
 
 # Of which kind a statement is, and which verdicts that kind can have.
 _DECIDED = ("holds", "holds if", "does not hold")

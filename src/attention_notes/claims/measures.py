@@ -4,18 +4,21 @@ Each function here compares one value, or several under one name, with a bound, 
 and the recorder of ``make evidence`` collects it over seeds and instruction sets.
 """
 
+from __future__ import annotations
+
 import math
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sized
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # facts are read by the build and the command line, which need no tensors
+    from torch import Tensor
 
 _UNITS = {"": 1, "%": 0.01, "k": 1e3, "M": 1e6, "G": 1e9, "B": 1e9}
 # float32 and float64 as the book promises; half precisions at a few units in the last place
-_TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 3e-2, torch.float16: 4e-3}
+_TOLERANCE = {"torch.float64": 1e-10, "torch.float32": 1e-5, "torch.bfloat16": 3e-2, "torch.float16": 4e-3}
 _NOISE = (
     1e-4  # a value that is bounded by less is rounding error, which differs between processors: only its bound shows
 )
@@ -111,7 +114,7 @@ def close(a: Tensor, b: Tensor, name: str = "difference") -> Measure:
         raise ValueError(f"cannot compare shapes {tuple(a.shape)} and {tuple(b.shape)}")
     if not a.numel():
         raise ClaimError(f"{name}: two empty tensors of shape {tuple(a.shape)} agree in nothing")
-    tolerance = max(_TOLERANCE.get(t.dtype, 0.0) for t in (a, b))
+    tolerance = max(_TOLERANCE.get(str(t.dtype), 0.0) for t in (a, b))
     a, b = a.detach().double().cpu(), b.detach().double().cpu()
     agrees = bool((a - b).abs().max() <= tolerance * b.abs().max().clamp(min=1))
     bound = f"{tolerance:g}".replace("e-0", "e-")
@@ -141,9 +144,9 @@ def truth(name: str, condition: Any) -> bool:
     if isinstance(condition, Measure | bool):
         return bool(condition)
     kind = str(getattr(condition, "dtype", ""))
-    if kind in ("torch.bool", "bool") and getattr(condition, "shape", None) in ((), torch.Size([])):
+    if kind in ("torch.bool", "bool") and getattr(condition, "shape", None) == ():
         return bool(condition)
-    shape = f" of shape {tuple(condition.shape)}" if isinstance(condition, Tensor) else f" {condition!r}"
+    shape = f" of shape {tuple(condition.shape)}" if _is_tensor(condition) else f" {condition!r}"
     raise ClaimError(f"{name}: a truth value was expected, not {type(condition).__name__}{shape}")
 
 
@@ -164,9 +167,14 @@ def _bounded(name: str, value: Any, *, low: int | float = -math.inf, high: int |
     return Measure(name, holds, shown, bound if holds else f"not {bound}", nearest, low, high)
 
 
+def _is_tensor(value: Any) -> bool:
+    torch = sys.modules.get("torch")  # where it was never imported there are no tensors
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
 def _numbers(name: str, value: Any) -> list[int | float]:
     """One number or several as a flat list; ints stay ints."""
-    if isinstance(value, Tensor):
+    if _is_tensor(value):
         value = value.detach().cpu().flatten().tolist() if value.ndim else value.item()
     elif hasattr(value, "tolist") and hasattr(value, "dtype"):
         value = value.tolist()
@@ -186,8 +194,8 @@ def _numbers(name: str, value: Any) -> list[int | float]:
 
 def _plain(name: str, value: Any) -> Any:
     """Tensors, arrays, shapes and their containers as Python's own, so that ``==`` compares them entry by entry."""
-    if isinstance(value, Tensor) or (hasattr(value, "tolist") and hasattr(value, "dtype")):
-        if isinstance(value, Tensor) and value.is_floating_point():
+    if _is_tensor(value) or (hasattr(value, "tolist") and hasattr(value, "dtype")):
+        if _is_tensor(value) and value.is_floating_point():
             raise ClaimError(f"{name}: compare tensors of floating point with close(), not with equal()")
         return _plain(name, value.tolist())
     if isinstance(value, Mapping):

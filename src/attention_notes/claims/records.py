@@ -13,7 +13,7 @@ from importlib import resources
 from statistics import fmean, stdev
 from typing import Any
 
-from .measures import Measure
+from attention_notes.claims.measures import Measure
 
 RUNS, SEEDS, INSTRUCTIONS, MARGIN = 12, 8, 3, 4.0  # at least so many; a bound's distance in standard deviations
 

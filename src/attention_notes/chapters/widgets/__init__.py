@@ -20,12 +20,10 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-if TYPE_CHECKING:  # matplotlib takes longer to import than everything else here together
+if TYPE_CHECKING:  # the build reads scripts only, and torch and matplotlib take long to import
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from torch import Tensor
 
 LARGEST = 150_000  # bytes of data in one component: several of them on a page still load at once
 
@@ -90,6 +88,8 @@ def pack(values: Tensor) -> dict[str, Any]:
     Raises:
         ValueError: if a value is not finite, or there are none.
     """
+    import torch
+
     flat = values.detach().double().cpu()
     if not flat.numel() or not flat.isfinite().all():
         raise ValueError(f"cannot pack a tensor of shape {tuple(values.shape)} that is empty or holds inf or nan")
@@ -102,12 +102,15 @@ def pack(values: Tensor) -> dict[str, Any]:
 
 def unpack(packed: Mapping[str, Any]) -> Tensor:
     """What the script makes of ``pack``: every value to half a step."""
+    import torch
+
     levels = torch.frombuffer(bytearray(base64.b64decode(packed["bytes"])), dtype=torch.uint8)
     return (packed["least"] + packed["step"] * levels.double()).reshape(packed["shape"])
 
 
 def picture(colours: Tensor) -> str:
     """An image ``ch y x``, grey or in colours from 0 to 1, as the address that an ``<image>`` takes."""
+    import torch
     from PIL import Image
 
     levels = (255 * colours.detach().float().cpu().clamp(0, 1)).round().to(torch.uint8).movedim(0, -1).numpy()
