@@ -12,6 +12,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import jaxtyping
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -72,6 +73,7 @@ def outcomes(tests: list[str], source: Path, *, stop: bool = True) -> dict[str, 
 def _run(tests: list[str], source: str, stop: bool, sender) -> None:
     sys.path.insert(0, source)
     os.chdir(ROOT)
+    jaxtyping.install_import_hook = lambda *_: None  # a test must catch a fault itself; checks of axes load slowly
     kept = Outcomes()
     alone = ["--disable-plugin-autoload", "-p", "no:cacheprovider"]  # other plugins take longer to load than a test
     options = ["-q", "--no-header", *alone, *(["-x"] if stop else [])]

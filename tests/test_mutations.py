@@ -6,7 +6,6 @@ passes on the right code, in the same kind of process, is shown first. The fault
 """
 
 import shutil
-from functools import cache
 
 import pytest
 
@@ -104,15 +103,17 @@ CORE = {
 FAULTS = CORE | {f"{key}: {name}": fault for key, name, fault in of_papers("faults", "FAULTS")}
 
 
-@cache
-def on_the_right_code() -> dict[str, str]:
-    """What becomes of all these tests, and of each of their parameters, without a fault."""
-    return outcomes(sorted({fault.caught_by for fault in FAULTS.values()}), ROOT / "src", stop=False)
+@pytest.fixture(scope="module")
+def on_the_right_code(request) -> dict[str, str]:
+    """What becomes of the tests that must catch a fault, and of each of their parameters, without one."""
+    given = [getattr(item, "callspec", None) for item in request.session.items if item.module is request.module]
+    faults = [spec.params["fault"] for spec in given if spec]
+    return outcomes(sorted({fault.caught_by for fault in faults}), ROOT / "src", stop=False)
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
-def test_a_seeded_fault_is_caught_by_the_test_that_is_about_it(fault, tmp_path):
-    before = {test: result for test, result in on_the_right_code().items() if fault.caught_by in test}
+def test_a_seeded_fault_is_caught_by_the_test_that_is_about_it(fault, on_the_right_code, tmp_path):
+    before = {test: result for test, result in on_the_right_code.items() if fault.caught_by in test}
     assert "passed" in before.values(), f"{fault.caught_by} does not run"
     assert {*before.values()} <= {"passed", "skipped"}
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))

@@ -113,7 +113,7 @@ class ConvolutionByHeads(nn.Module):
 
         q_p = α (-1, 2 t_y, 2 t_x),   k_r = (|r|², r_y, r_x),
 
-    so that q_p · k_r = -α |r - t|² up to a constant, which the softmax cancels: the
+    so that ``q_p · k_r = -α |r - t|²`` up to a constant, which the softmax cancels: the
     quadratic encoding of Cordonnier et al. 2020, section 3. Values are the pixels themselves, and the output map
     W^O holds the kernel, tap by tap. With α = 64 what leaks to a neighbouring pixel is below
     10^-27: nothing, in float32 as in float64.

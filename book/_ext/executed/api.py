@@ -1,0 +1,138 @@
+"""The page of the whole package, made from its docstrings: every public module, by room and by paper.
+
+Nothing is listed by hand. A paper or a room shows what is imported from it, any other module what is defined in it;
+names that begin with an underscore, and what only chapters use, are left out. Nothing is shown twice.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+
+PAGE = "book/pages/api"
+PLACE = "<!-- the modules -->"
+PACKAGE = "attention_notes"
+ROOMS = {
+    "papers": "Papers",
+    "nn": "Parts that know no paper",
+    "inspect": "Looking into a model",
+    "images": "Pictures and classes",
+    "weights": "Weights",
+    "registry": "Every model by its name",
+    "claims": "Statements and their verdicts",
+}
+
+
+def setup(app: Sphinx) -> None:
+    """Connect to Sphinx."""
+    for extension in ("sphinx.ext.autodoc", "sphinx.ext.napoleon"):
+        app.setup_extension(extension)
+    app.config.autodoc_member_order = "bysource"
+    app.config.autodoc_typehints_format = "short"
+    app.config.autodoc_preserve_defaults = True
+    app.config.add_module_names = False
+    app.connect("source-read", _write_modules)
+    app.connect("autodoc-skip-member", _skip)
+    app.connect("autodoc-process-signature", _shorten)
+    app.connect("autodoc-process-docstring", _show_equations, priority=900)  # after napoleon
+
+
+def documented(package: Path) -> str:
+    """The page's text below its introduction."""
+    lines: list[str] = []
+    for room, title in ROOMS.items():
+        lines += [f"## {title}", ""]
+        for name, left_out in shown(package, room):
+            lines += [f"### `{name}`", "", "```{eval-rst}"]
+            lines += [f".. automodule:: {PACKAGE}.{name}.model", "   :no-index:", ""] if room == "papers" else []
+            lines += [f".. automodule:: {PACKAGE}.{name}", "   :members:"]
+            lines += ["   :imported-members:"] if _exported(_file(package, name)) else []
+            lines += [f"   :exclude-members: {', '.join(sorted(left_out))}"] if left_out else []
+            lines += ["   :no-index:"] if name.rpartition(".")[2] in _exported(_above(package, name)) else []
+            lines += ["```", ""]
+    return "\n".join(lines)
+
+
+def shown(package: Path, room: str) -> Iterator[tuple[str, set[str]]]:
+    """The modules of a room by their names in the package, and which of their names stand elsewhere or are modules."""
+    if room == "papers":
+        names = [f"papers.{file.parent.name}" for file in sorted((package / room).glob("*/model.py"))]
+    else:
+        files = sorted(file.relative_to(package).with_suffix("") for file in (package / room).rglob("*.py"))
+        names = [".".join(file.parts).removesuffix(".__init__") for file in files]
+        names.sort(key=lambda name: (name.count("."), name))
+    for name in names:
+        exported = _exported(_file(package, name))
+        foreign = {word for word, home in exported.items() if home != name and not home.startswith(f"{name}.")}
+        above = _exported(_above(package, name)) if room != "papers" else {}
+        yield name, foreign | {word for word, home in above.items() if home == name}
+
+
+def _file(package: Path, name: str) -> Path:
+    place = package.joinpath(*name.split("."))
+    return place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+
+
+def _above(package: Path, name: str) -> Path:
+    return _file(package, name.rpartition(".")[0]) if "." in name else package / "no such file"
+
+
+def _exported(file: Path) -> dict[str, str]:
+    """The names in a module's ``__all__``, each with the module that defines it; of a module none."""
+    package = next((folder for folder in file.parents if folder.name == PACKAGE), file)
+    if not file.exists():
+        return {}
+    body = ast.parse(file.read_text(encoding="utf-8")).body
+    listed = [n.value for n in body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "__all__"]
+    return {name: _home(package, file, name) for value in listed for name in ast.literal_eval(value)}
+
+
+def _home(package: Path, file: Path, name: str) -> str:
+    """The module that defines what ``file`` calls ``name``, however often it was imported on the way."""
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{PACKAGE}."):
+            for alias in node.names:
+                if name == (alias.asname or alias.name):
+                    inner = _file(package, str(node.module).removeprefix(f"{PACKAGE}."))
+                    if inner.name == "__init__.py" and _file(inner.parent, alias.name).exists():
+                        return ""
+                    return _home(package, inner, alias.name)
+    return ".".join(file.relative_to(package).with_suffix("").parts).removesuffix(".__init__")
+
+
+def _write_modules(app: Sphinx, docname: str, text: list[str]) -> None:
+    if docname == PAGE:
+        text[0] = text[0].replace(PLACE, documented(Path(app.srcdir) / "src" / PACKAGE))
+
+
+def _skip(app: Sphinx, what: str, name: str, member: Any, skip: bool, options: Any) -> bool | None:
+    """What Python itself says of a tuple's fields tells nobody anything."""
+    return True if (getattr(member, "__doc__", None) or "").startswith("Alias for field number") else None
+
+
+def _shorten(
+    app: Sphinx, what: str, name: str, thing: Any, options: Any, signature: str | None, returned: str | None
+) -> tuple[str | None, str | None]:
+    """Types without their modules where a default is no expression, as a function's, and Sphinx keeps them whole."""
+    if signature and "<" in signature:
+        signature = re.sub(r"~?\b(?:[a-z_]\w*\.)+(?=[A-Z])", "", signature).replace("~", "")
+    return signature, returned
+
+
+def _show_equations(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """A paragraph that is indented, and is no list, is an equation or code, and is shown as it is written.
+
+    What a paper's folder says is left out, for its module, which stands before it, says the same and more.
+    """
+    if what == "module" and name.startswith(f"{PACKAGE}.papers.") and not name.endswith(".model"):
+        lines.clear()
+    paragraphs = "\n".join(lines).split("\n\n")
+    lines[:] = "\n\n".join(
+        f".. code-block:: text\n\n{part}"
+        if part.startswith("    ") and part.lstrip()[:2] not in ("- ", ":p", "..")
+        else part
+        for part in paragraphs
+    ).split("\n")
