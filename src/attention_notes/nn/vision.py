@@ -44,7 +44,7 @@ class VisionModel(Protocol):
     def num_features(self) -> int:
         """Channels of what the head is given."""
 
-    def reset_head(self, num_classes: int | None) -> Any:
+    def reset_head(self, num_classes: SupportsIndex | None) -> Any:
         """Put a new head in the place of the old one, and return the model.
 
         The head starts as the family starts its heads, on the old one's device and in its dtype; with two heads, as in
@@ -134,7 +134,7 @@ class Backbone(nn.Module):
         widths = [width for part in parts if isinstance(width := getattr(part, "out_features", None), int)]
         return widths[-1] if widths else None
 
-    def reset_head(self: Model, num_classes: int | None) -> Model:
+    def reset_head(self: Model, num_classes: SupportsIndex | None) -> Model:
         """Put a new head in the place of the old one, as in ``VisionModel``."""
         classes = check_classes(num_classes)
         for name in self.head_names:
@@ -218,7 +218,7 @@ def check_classes(num_classes: Any) -> int | None:
     return classes
 
 
-def linear_head(dim: int, num_classes: int | None) -> nn.Module:
+def linear_head(dim: int, num_classes: SupportsIndex | None) -> nn.Module:
     """A linear map from ``dim`` features to the logits, or what leaves the features as they are.
 
     Raises:
