@@ -127,13 +127,13 @@ CASES = {
     ),
     "PVT-Small": Case(
         "pvt",
-        partial(pvt, "pvt_small"),
+        partial(pvt, "pvt_small", drop_path=0.0),
         {"transformers": peers.transformers("Pvt", layout="transformers", depths=(3, 4, 6, 3), drop_path_rate=0.0)},
         goals={INFERENCE: 1.0, TRAINING: 1.0, CHUNKED: 1.25, COMPILED: 1.0},
     ),
     "PVT v2-B2": Case(
         "pvt",
-        partial(pvt, "pvt_v2_b2"),
+        partial(pvt, "pvt_v2_b2", drop_path=0.0),
         {
             "timm": peers.timm("pvt_v2_b2"),
             "transformers": peers.transformers(

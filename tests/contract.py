@@ -18,6 +18,7 @@ class Case:
     inputs: Callable[..., tuple[Tensor, ...]]
     no_softmax: str = ""  # why there are no rows of attention to record
     no_bfloat16: str = ""  # why half the digits are not enough
+    no_vision: str = ""  # why a model of images or clips is no ``VisionModel``
 
 
 def images(y: int = 28, x: int = 42) -> tuple[Tensor]:
@@ -35,6 +36,9 @@ def tiles(y: int = 1, x: int = 3) -> tuple[Tensor]:
 
 def clips(y: int = 28, x: int = 42) -> tuple[Tensor]:
     return (torch.randn(BATCH, 3, 8, y, x, device=DEVICE),)
+
+
+PICTURES = (images, clips, tiles)
 
 
 def cards(n: int = 11, m: int = 0) -> tuple[Tensor]:

@@ -18,6 +18,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.parallel import DistributedDataParallel
 
+from attention_notes.nn.checkpointing import Blocks
 from attention_notes.nn.drop_path import DropPath
 from tests.contract import Case, run
 from tests.discovery import of_papers
@@ -57,12 +58,12 @@ def blocks(model: nn.Module) -> list[nn.Module]:
     found: list[nn.Module] = []
     inside: set[nn.Module] = set()
     for part in model.modules():
-        for block in part if type(part) is nn.Sequential else ():
+        for block in part if type(part) in (nn.Sequential, Blocks) else ():
             if (
                 block not in inside
                 and [*block.children()]
                 and [*block.parameters()]
-                and type(block) is not nn.Sequential
+                and type(block) not in (nn.Sequential, Blocks)
             ):
                 found.append(block)
                 inside |= {*block.modules()}

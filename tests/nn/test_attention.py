@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from attention_notes.nn.attention import MultiHeadAttention, attention, attention_weights
+from attention_notes.nn.attention import AttentionDropout, MultiHeadAttention, attention, attention_weights
 
 MASKS = {
     "none": None,
@@ -129,3 +130,33 @@ def test_keeping_keys_and_values_changes_nothing():
     heads = MultiHeadAttention(15, heads=5)
     x, context = torch.randn(2, 3, 15), torch.randn(2, 7, 15)
     torch.testing.assert_close(heads.attend(x, *heads.keys_values(context)), heads(x, context))
+
+
+def test_dropout_takes_weights_away_and_enlarges_the_others():
+    q, k, v = qkv()
+    torch.manual_seed(3)
+    found = attention(q, k, v, dropout=0.4)
+    torch.manual_seed(3)
+    torch.testing.assert_close(found, F.dropout(attention_weights(q, k), 0.4) @ v)
+    assert not torch.equal(found, attention(q, k, v))
+
+
+def test_the_rate_of_dropout_is_zero_in_evaluation_and_follows_what_is_set():
+    dropout = AttentionDropout(0.4)
+    assert (dropout.rate, dropout.eval().rate) == (0.4, 0.0)
+    dropout.train().p = 0.0
+    assert dropout.rate == 0.0
+
+
+def test_heads_drop_weights_in_training_only():
+    ours = MultiHeadAttention(6, heads=2, attention_dropout=0.4).double()
+    x = torch.randn(2, 5, 6, dtype=torch.float64)
+    q, (k, v) = ours.keys_values(x)[0], ours.keys_values(x)
+    q = ours.query(x).unflatten(-1, (2, 3)).transpose(1, 2)
+    torch.manual_seed(3)
+    found = ours(x)
+    torch.manual_seed(3)
+    dropped = F.dropout(attention_weights(q, k), 0.4) @ v
+    torch.testing.assert_close(found, ours.output(dropped.transpose(1, 2).flatten(2)))
+    whole = attention(q, k, v)
+    torch.testing.assert_close(ours.eval()(x), ours.output(whole.transpose(1, 2).flatten(2)))

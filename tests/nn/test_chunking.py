@@ -29,7 +29,7 @@ every_model = pytest.mark.parametrize("build", SMALL.values(), ids=SMALL.keys())
 
 def blocks(model: nn.Module) -> nn.Sequential:
     """A sequence of blocks that is called with seven images."""
-    return next(part for part in model.modules() if type(part) is nn.Sequential and hasattr(part[0], "mlp"))
+    return next(part for part in model.modules() if isinstance(part, nn.Sequential) and hasattr(part[0], "mlp"))
 
 
 @every_model

@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from attention_notes.nn.sizes import pair
+from attention_notes.nn.windows import RelativePositionBias
+from attention_notes.papers.pvt import LearnedPositions
 from attention_notes.papers.swin import swin
-from attention_notes.papers.vit import vit
+from attention_notes.papers.vit import resize_positions, vit
 
 
 @pytest.mark.parametrize(
@@ -34,6 +36,23 @@ def test_models_take_and_are_resized_to_sizes_of_any_kind():
     model = vit("Ti/16", image_size=[32, 48], patch=np.int64(16), **sizes)
     assert model(torch.randn(1, 3, 32, 48)).shape == (1, 1000)
     assert model.resize(torch.Size([48, 32]))(torch.randn(1, 3, 48, 32)).shape == (1, 1000)
+    assert vit("Ti/16", image_size=32, **sizes).resize([32, 32]).patches.image_size == (32, 32)
     maps = swin("swin_t", dim=6, depths=(2,), heads=(3,), image_size=np.array([16, 24]), window=[2, 3])
     assert maps.window == (2, 3)
     assert maps.resize([24, 16], window=np.int64(2)).window == (2, 2)
+
+
+def test_parts_that_are_given_their_own_size_as_a_list_keep_their_tables(unchecked):
+    bias = RelativePositionBias(3, window=[2, 3])
+    table = bias.table
+    for window in ((2, 3), [2, 3], np.array([2, 3]), torch.Size([2, 3])):
+        bias.resize(window)
+        assert bias.table is table
+    bias.resize([3, 3])
+    assert bias.table.shape == (3, 5, 5)
+    positions = torch.randn(1, 7, 4)
+    assert resize_positions(positions, grid=[2, 3], to=(2, 3)) is positions
+    place = LearnedPositions(4, grid=[2, 3])
+    table = place.table
+    place.resize([2, 3])
+    assert place.table is table

@@ -54,11 +54,12 @@ def attention(
     *,
     mask: Mask | None = None,
     scale: float | None = None,
+    dropout: float = 0.0,
 ) -> Float[Tensor, "*b n dv"]:
     """Scaled dot-product attention, softmax(Q Kᵀ / √d) V, by the fused kernel.
 
     Equal to ``attention_weights(q, k, mask=mask, scale=scale) @ v``. Arguments and errors as there; in addition ``v``
-    must have one row for each key.
+    must have one row for each key, and ``dropout`` is the probability with which a weight is dropped.
     """
     _check_widths(q, k)
     _check_mask(mask, q, k)
@@ -66,7 +67,20 @@ def attention(
         raise ValueError(f"{k.shape[-2]} keys but {v.shape[-2]} values: each key needs exactly one value")
     if mask is not None and mask.ndim < 2:  # the fused kernel needs two axes
         mask = mask.expand(1, k.shape[-2])
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+    return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, attn_mask=mask, scale=scale)
+
+
+class AttentionDropout(nn.Dropout):
+    """Dropout of the weights of an attention, which ``attention`` does itself: it is told the ``rate``.
+
+    Args:
+        p: probability of dropping a weight in training.
+    """
+
+    @property
+    def rate(self) -> float:
+        """The probability in training, 0 in evaluation."""
+        return self.p if self.training else 0.0
 
 
 class MultiHeadAttention(OwnLayers):
@@ -83,18 +97,20 @@ class MultiHeadAttention(OwnLayers):
         dim: width ``c`` of the tokens.
         heads: number of heads ``h``; must divide ``dim``.
         bias: whether the four maps have biases.
+        attention_dropout: probability of dropping a weight of the attention.
 
     Raises:
         ValueError: if ``heads`` does not divide ``dim``.
     """
 
-    def __init__(self, dim: int, *, heads: int, bias: bool = True) -> None:
+    def __init__(self, dim: int, *, heads: int, bias: bool = True, attention_dropout: float = 0.0) -> None:
         super().__init__()
         self.heads = check_heads(dim, heads)
         self.query = nn.Linear(dim, dim, bias=bias)
         self.key = nn.Linear(dim, dim, bias=bias)
         self.value = nn.Linear(dim, dim, bias=bias)
         self.output = nn.Linear(dim, dim, bias=bias)
+        self.attention_dropout = AttentionDropout(attention_dropout)
 
     def forward(
         self, x: Float[Tensor, "b n c"], context: Float[Tensor, "b m c"] | None = None, *, mask: Mask | None = None
@@ -117,7 +133,8 @@ class MultiHeadAttention(OwnLayers):
     ) -> Float[Tensor, "b n c"]:
         """Ask with the queries of ``x`` for what the given keys and values hold."""
         q = rearrange(self.query(x), "b n (h d) -> b h n d", h=self.heads)
-        return self.output(rearrange(attention(q, k, v, mask=mask), "b h n d -> b n (h d)"))
+        mixed = attention(q, k, v, mask=mask, dropout=self.attention_dropout.rate)
+        return self.output(rearrange(mixed, "b h n d -> b n (h d)"))
 
 
 def _check_widths(q: Tensor, k: Tensor) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 
+from attention_notes.nn.checkpointing import Blocks
 from attention_notes.nn.mlp import MLP
 
 Rows = Callable[[Tensor], int]
@@ -55,7 +56,7 @@ def _parts(model: nn.Module, numbers: int) -> Iterator[tuple[nn.Module, Rows]]:
     for part in model.modules():
         if isinstance(part, MLP):
             yield part, partial(_rows_of_tokens, max(1024, numbers // part.expand.out_features))  # no product too small
-        elif type(part) is nn.Sequential and _are_blocks(part):
+        elif isinstance(part, nn.Sequential) and type(part) in (nn.Sequential, Blocks) and _are_blocks(part):
             yield part, partial(_rows_of_numbers, numbers)
 
 
@@ -69,7 +70,7 @@ def _rows_of_numbers(numbers: int, x: Tensor) -> int:
 
 def _are_blocks(part: nn.Sequential) -> bool:
     """Whether its modules are of one class that has parts, as the blocks of a stage are."""
-    return len({*map(type, part)}) == 1 and any(part[0].children()) and type(part[0]) is not nn.Sequential
+    return len({*map(type, part)}) == 1 and any(part[0].children()) and type(part[0]) not in (nn.Sequential, Blocks)
 
 
 def _in_chunks(part: nn.Module, rows: Rows, x: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from attention_notes.nn.derived import Derived
 from attention_notes.nn.initialise import Start
 from attention_notes.nn.protocols import Pair
+from attention_notes.nn.sizes import pair
 
 
 def cut_windows(x: Float[Tensor, "b gy gx c"], window: Pair) -> Float[Tensor, "s n c"]:
@@ -80,11 +81,12 @@ class RelativePositionBias(Derived):
         keys: rows and columns of the keys around it; those of the window when not given.
     """
 
+    no_weight_decay = ("table",)
     index: Tensor
 
     def __init__(self, heads: int, *, window: Pair, keys: Pair | None = None) -> None:
         super().__init__()
-        self.window, self.keys = window, keys or window
+        self.window, self.keys = pair(window), pair(keys or window)
         rows, columns = (w + k - 1 for w, k in zip(self.window, self.keys, strict=True))
         self.table = nn.Parameter(torch.empty(heads, rows, columns))
         nn.init.trunc_normal_(self.table, std=0.02)
@@ -96,7 +98,7 @@ class RelativePositionBias(Derived):
 
     def resize(self, window: Pair, keys: Pair | None = None) -> None:
         """Interpolate the table for another window, bicubic (Liu et al. 2021, section 3.2)."""
-        keys = keys or window
+        window, keys = pair(window), pair(keys or window)
         if (window, keys) != (self.window, self.keys):
             size, table = [w + k - 1 for w, k in zip(window, keys, strict=True)], self.table.detach()
             resized = F.interpolate(table.float()[None], size=size, mode="bicubic")[0].to(table.dtype)
@@ -123,6 +125,7 @@ class ContinuousPositionBias(Derived):
         keys: rows and columns of the keys around it; those of the window when not given.
     """
 
+    no_weight_decay = ("network",)
     coordinates: Tensor
     index: Tensor
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from attention_notes.nn.vision import check_classes
 from attention_notes.weights import foreign, layouts, load_weights
 from attention_notes.weights.checkpoints import Checkpoint, find
 from attention_notes.weights.files import read_weights
@@ -19,7 +20,7 @@ Source = bool | str | PathLike[str] | Mapping[str, Tensor]
 Made = TypeVar("Made")
 
 _RESIZED = ("image_size", "window")  # what ``resize`` changes afterwards
-_IN_TRAINING = ("dropout", "drop_path")  # what weights do not depend on
+_IN_TRAINING = ("dropout", "attention_dropout", "projection_dropout", "drop_path")  # what weights do not depend on
 
 
 def pretrainable(build: Callable[..., Made]) -> Callable[..., Made]:
@@ -38,6 +39,7 @@ def pretrainable(build: Callable[..., Made]) -> Callable[..., Made]:
 
     @wraps(build)
     def factory(variant: str, *, pretrained: Source = False, **options: Any) -> Made:
+        check_classes(options.get("num_classes"))  # before anything is fetched
         return build(variant, **options) if pretrained is False else load(build, variant, pretrained, **options)
 
     return factory

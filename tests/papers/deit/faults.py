@@ -5,9 +5,9 @@ from tests.planting import Fault
 FAULTS = {
     "a distilled model forgets its second head": Fault(
         "papers/deit/model.py",
-        "logits if self.training else logits.mean(dim=1)",
-        "logits if self.training else logits[:, 0]",
-        "papers/deit/test_model.py::test_evaluation_gives_the_mean_of_what_training_gives",
+        "logits if self.training and self.separate else logits.mean(dim=1)",
+        "logits if self.training and self.separate else logits[:, 0]",
+        "papers/deit/test_model.py::test_the_two_answers_stay_apart_only_in_training_and_only_where_that_is_asked_for",
     ),
     "the temperature is not made up for": Fault(
         "papers/deit/model.py",

@@ -91,6 +91,7 @@ def timms():
 @pytest.mark.parametrize("training", [False, True])
 def test_outputs_and_gradients_equal_those_of_timm_in_training_and_after(dtype, training):
     ours, theirs = small().to(dtype).train(training), timms().to(dtype).train(training)
+    ours.separate = True
     theirs.set_distilled_training(True)
     theirs.load_state_dict(to_timm(ours), strict=True)
     x = images(dtype)
@@ -214,9 +215,24 @@ def test_stochastic_depth_grows_to_a_tenth_and_rests_in_evaluation():
     assert not torch.equal(model.train()(x), model(x))
 
 
-def test_evaluation_gives_the_mean_of_what_training_gives():
+def test_the_two_answers_stay_apart_only_in_training_and_only_where_that_is_asked_for():
     model, x = small(), images()
-    assert close(model(x), model.train()(x).mean(dim=1))
+    both, mean = model.both(x), model(x)
+    assert both.shape == (BATCH, 2, CLASSES)
+    assert close(mean, both.mean(dim=1))
+    assert torch.equal(model.train()(x), mean)
+    model.separate = True
+    assert torch.equal(model(x), both)
+    assert torch.equal(model.eval()(x), mean)
+
+
+def test_the_map_after_each_block_equals_timms_and_has_neither_token():
+    ours, theirs = small(), timms().eval()
+    theirs.load_state_dict(to_timm(ours))
+    x = images()
+    maps, expected = ours.features(x), theirs.forward_intermediates(x, intermediates_only=True)
+    assert all(close(a, b) for a, b in zip(maps, expected, strict=True))
+    assert [m.shape for m in maps] == [(BATCH, DIM, 5, 7)] * DEPTH
 
 
 def test_the_two_tokens_are_told_apart_by_their_heads_alone():
@@ -245,7 +261,7 @@ def test_each_head_hears_its_own_judge_and_the_distillation_token_both():
 
 def test_without_heads_the_outputs_are_the_two_tokens():
     encoder = small().encoder
-    model = DistilledVisionTransformer(encoder, num_classes=None).train()
+    model = DistilledVisionTransformer(encoder, num_classes=None, separate=True).train()
     x = images()
     assert torch.equal(model(x), encoder.tokens(x)[:, :2])
 

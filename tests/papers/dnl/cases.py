@@ -15,11 +15,15 @@ def _disentangled(attention: Callable[..., nn.Module]) -> nn.Module:
     return DNLNet(backbone, num_classes=5, dim=10, block=partial(DNL, attention=attention))
 
 
+def _case(attention: Callable[..., nn.Module]) -> Case:
+    return Case(partial(_disentangled, attention), images, no_vision="it names every pixel, and no image")
+
+
 MODELS = {
-    "dnl": Case(partial(_disentangled, Disentangled), images),
-    "dnl coupled": Case(partial(_disentangled, Coupled), images),
-    "dnl multiplied": Case(partial(_disentangled, Multiplied), images),
-    "dnl added": Case(partial(_disentangled, Added), images),
-    "dnl pairwise": Case(partial(_disentangled, Pairwise), images),
-    "dnl unary": Case(partial(_disentangled, Unary), images),
+    "dnl": _case(Disentangled),
+    "dnl coupled": _case(Coupled),
+    "dnl multiplied": _case(Multiplied),
+    "dnl added": _case(Added),
+    "dnl pairwise": _case(Pairwise),
+    "dnl unary": _case(Unary),
 }

@@ -414,6 +414,14 @@ def test_only_spacetime_blocks_carry_a_change_to_a_frame_far_away(dims, reach):
     assert int(((before - after).abs().amax(1) > 1e-9).sum()) == reach
 
 
+def test_the_maps_of_a_clip_are_those_of_its_stages_with_time():
+    model = C2D(tiny(3))
+    clip = torch.randn(2, 3, 16, 37, 43, dtype=torch.float64)
+    maps = model.features(clip)
+    assert [m.shape[2] for m in maps] == [4, 2, 2, 2]
+    assert close(model(clip), model.backbone.head(maps[-1].mean((-3, -2, -1))))
+
+
 def test_the_places_and_the_frames_of_table_1():
     with torch.device("meta"):
         model = C2D(non_local_resnet("resnet50-1", num_classes=400, dims=3))

@@ -373,6 +373,56 @@ def test_version_one_runs_on_other_sizes_than_it_was_built_for():
     assert tables == [(1, 16, 16, 14), (1, 8, 8, 22), (1, 4, 4, 39), (1, 2, 2, 34)]
 
 
+def test_a_resized_version_one_computes_what_it_did_at_that_size_with_tables_of_that_size():
+    model, x = small("pvt_tiny", image_size=64), torch.randn(2, CHANNELS, 96, 160)
+    before = model(x)
+    assert model.resize((96, 160)) is model
+    assert torch.equal(model(x), before)
+    tables = [stage.positions.table.shape for stage in model.stages]
+    assert tables == [(1, 24, 40, 14), (1, 12, 20, 22), (1, 6, 10, 39), (1, 3, 5, 34)]
+
+
+def test_a_size_that_patches_do_not_cover_is_refused_before_anything_has_changed(unchecked):
+    model = small("pvt_tiny", image_size=64)
+    tables = [stage.positions.table for stage in model.stages]
+    with pytest.raises(ValueError, match=r"25 x 24 does not cut into 2 x 2; PVT v1 needs sides of k \* 32 pixels"):
+        model.resize((200, 192))
+    assert all(stage.positions.table is table for stage, table in zip(model.stages, tables, strict=True))
+    assert small("pvt_v2_b0").resize((200, 190))(torch.randn(2, CHANNELS, 200, 190)).shape == (2, CLASSES)
+
+
+@pytest.mark.parametrize("variant", ["pvt_tiny", "pvt_v2_b0", "pvt_v2_b2_li"])
+def test_weights_of_attentions_and_what_they_give_are_dropped_each_by_its_own_rate(variant):
+    model = small(variant, attention_dropout=0.2, projection_dropout=0.3)
+    blocks = [m for m in model.modules() if isinstance(m, Block)]
+    assert [(b.attention.attend.attention_dropout.p, b.dropout.p) for b in blocks] == [(0.2, 0.3)] * 6
+    blocks = [m for m in small(variant).modules() if isinstance(m, Block)]
+    assert [(b.attention.attend.attention_dropout.p, b.dropout.p) for b in blocks] == [(0.0, 0.0)] * 6
+
+
+def test_foreign_parts_are_told_of_dropout_only_where_it_is_asked_for():
+    told = []
+
+    def part(dim, **options):
+        told.append({name: options[name] for name in options if "dropout" in name})
+        return nn.Identity()
+
+    small("pvt_v2_b0", design=replace(V2, attention=part))
+    small("pvt_v2_b0", design=replace(V2, block=part))
+    assert told == [{}] * 12
+    told.clear()
+    asked = {"attention_dropout": 0.2, "projection_dropout": 0.3}
+    small("pvt_v2_b0", design=replace(V2, attention=part), **asked)
+    small("pvt_v2_b0", design=replace(V2, block=part), **asked)
+    assert told == [{"attention_dropout": 0.2}] * 6 + [asked] * 6
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_stochastic_depth_is_that_of_the_authors_configurations(variant):
+    last = [module.drop_path.p for module in on_meta(variant).modules() if isinstance(module, Block)][-1]
+    assert last == (0.3 if variant in ("pvt_medium", "pvt_large", "pvt_v2_b3", "pvt_v2_b4", "pvt_v2_b5") else 0.1)
+
+
 def test_stochastic_depth_grows_from_the_first_block_to_the_last():
     model = pvt("pvt_v2_b0", drop_path=0.3, **SMALL)
     rates = [module.drop_path.p for module in model.modules() if isinstance(module, Block)]
@@ -414,7 +464,7 @@ def test_bad_sizes_are_named(unchecked):
         pvt("pvt_tiny", depths=(1, 2, 3))
     with pytest.raises(ValueError, match="dim=64 is not divisible by heads=3"):
         pvt("pvt_tiny", heads=(3, 2, 5, 8))
-    with pytest.raises(TypeError, match=r"unknown overrides \['depth'\]; known: drop_path, dims"):
+    with pytest.raises(TypeError, match=r"unknown overrides \['depth'\]; known: dims, heads, .*, drop_path"):
         pvt("pvt_tiny", depth=(1, 1, 1, 1))
 
 

@@ -16,6 +16,7 @@ from attention_notes.papers.swin import (
     VARIANTS,
     Block,
     CosineWindowAttention,
+    InWindows,
     PatchMerging,
     PostNormMerging,
     PreNorm,
@@ -432,6 +433,50 @@ def test_whole_branches_are_dropped_more_often_the_deeper_the_block():
     model = on_meta("swin_t")
     rates = [b.mlp_residual.drop_path.p for stage in model.stages for b in stage.blocks]
     assert rates == pytest.approx([0.2 * i / 11 for i in range(12)])
+
+
+@VERSIONS
+def test_rates_of_layers_are_those_of_simmim_by_the_authors_of_swin(version):
+    """``get_swin_layer`` of SimMIM's ``optimizer.py``: a merging has the rate of the block before it."""
+    depths = SIZES["depths"]
+
+    def layer(name: str) -> int:
+        _, stage, part, block, *_ = f"{name}...".split(".")
+        if name.startswith("patch"):
+            return 0
+        if not name.startswith("stages"):
+            return sum(depths) + 1
+        return sum(depths[: int(stage)]) + (int(block) + 1 if part == "blocks" else 0)
+
+    model = small(version)
+    rate = {p: group["lr"] for group in model.parameter_groups(1.0, layer_decay=0.8) for p in group["params"]}
+    assert {n: rate[p] for n, p in model.named_parameters()} == {
+        n: pytest.approx(0.8 ** (sum(depths) + 1 - layer(n))) for n, _ in model.named_parameters()
+    }
+
+
+@VERSIONS
+def test_weights_of_attentions_and_what_they_give_are_dropped_each_by_its_own_rate(version):
+    parts = [m for m in small(version).modules() if isinstance(m, InWindows)]
+    assert {(m.attention_dropout.p, m.projection_dropout.p) for m in parts} == {(0.0, 0.0)}
+    model = small(version, attention_dropout=0.2, projection_dropout=0.3)
+    parts = [m for m in model.modules() if isinstance(m, InWindows)]
+    assert [(m.attention_dropout.p, m.projection_dropout.p) for m in parts] == [(0.2, 0.3)] * 7
+
+
+@pytest.mark.parametrize("kind", [WindowAttention, CosineWindowAttention])
+def test_an_attention_drops_weights_before_its_last_map_and_what_it_gives_after_it_in_training_only(kind):
+    windows = Windows((4, 6), window=(2, 3), shifted=True)
+    part = kind(12, heads=3, windows=windows, attention_dropout=0.4, projection_dropout=0.3)
+    x, mixed = torch.randn(64, 4, 6, 12), []
+    part.output.register_forward_hook(lambda _, given, out: mixed.append((given[0], out)))
+    found, whole = part(x), part.eval()(x)
+    (dropped, projected), (expected, _) = mixed
+    assert not torch.allclose(dropped, expected)
+    kept = found != 0
+    assert kept.float().mean() == pytest.approx(0.7, abs=0.02)
+    torch.testing.assert_close(found[kept], windows.join(projected)[kept] / 0.7)
+    torch.testing.assert_close(whole, windows.join(mixed[1][1]))
 
 
 def test_the_giant_normalises_its_stream_after_every_sixth_block():

@@ -331,6 +331,32 @@ def test_a_resized_model_equals_timms_resized_model():
     assert close(ours(x := images(ours)), theirs(x))
 
 
+def test_the_map_after_a_block_has_its_tokens_row_by_row_and_the_last_one_needs_the_norm():
+    model, after = small(), []
+    for block in model.blocks:
+        block.register_forward_hook(lambda _, __, z: after.append(z))
+    x = images(model)
+    maps = model.features(x)
+    assert all(torch.equal(m[:, :, 3, 4], z[:, 1 + 3 * 7 + 4]) for m, z in zip(maps, after, strict=True))
+    assert torch.equal(model.norm(maps[-1].movedim(1, -1)).flatten(1, 2), model.tokens(x)[:, 1:])
+
+
+def test_rates_of_layers_are_those_of_beit():
+    """``get_num_layer_for_vit`` and ``LayerDecayValueAssigner`` of BEiT's ``optim_factory.py`` and fine-tuning."""
+
+    def layer(name: str) -> int:
+        if name.startswith(("positions", "pooling", "patches")):
+            return 0
+        return int(name.split(".")[1]) + 1 if name.startswith("blocks") else 12 + 1
+
+    model = vit("Ti/16")
+    values = [0.65 ** (12 + 1 - i) for i in range(12 + 2)]
+    rate = {p: group["lr"] for group in model.parameter_groups(1.0, layer_decay=0.65) for p in group["params"]}
+    assert {n: rate[p] for n, p in model.named_parameters()} == {
+        n: pytest.approx(values[layer(n)]) for n, _ in model.named_parameters()
+    }
+
+
 def test_resizing_there_and_forward_keeps_what_was_frozen_and_what_fits():
     model = small()
     model.positions.requires_grad_(False)

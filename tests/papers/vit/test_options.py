@@ -1,11 +1,14 @@
 """What later papers added to the ViT, against timm and transformers: the same tensors, outputs and gradients."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from attention_notes.claims import close
+from attention_notes.papers.deit import VARIANTS as DEITS
 from attention_notes.papers.deit import deit
-from attention_notes.papers.vit import MeanPooling, vit
+from attention_notes.papers.vit import VARIANTS, Block, MeanPooling, vit
 from attention_notes.weights import layouts, load_weights, to_layout, to_timm
 from tests.papers.vit.foreign import FLAT
 from tests.weights.parity import CHANNELS, CLASSES, randomised
@@ -75,6 +78,16 @@ def test_a_resized_model_equals_timms(options, other):
     assert close(ours.resize((22, 39))(x), theirs(x))
 
 
+@every_option
+def test_the_map_after_each_block_equals_timms(options, other):
+    ours, theirs = randomised(vit("Ti/16", **FLAT, **options)), timms(**other)
+    load_weights(ours, theirs.state_dict())
+    x = torch.randn(2, CHANNELS, 10, 21)
+    maps, expected = ours.features(x), theirs.forward_intermediates(x, intermediates_only=True)
+    assert all(close(a, b) for a, b in zip(maps, expected, strict=True))
+    assert [m.shape for m in maps] == [(2, 26, 5, 7)] * 2
+
+
 @pytest.mark.parametrize("registers", [0, 4])
 def test_outputs_and_gradients_equal_dinov2_of_transformers(registers):
     import transformers
@@ -122,3 +135,23 @@ def test_a_distilled_model_has_the_same_options():
 def test_who_has_no_such_tensors_is_no_layout():
     assert set(layouts(vit("Ti/16", **FLAT, registers=2))) == {"timm"}
     assert "torchvision" not in layouts(vit("Ti/16", **FLAT, layer_scale=0.1))
+
+
+@pytest.mark.parametrize("build", [vit, partial(deit, drop_path=0.0)], ids=["vit", "deit"])
+@pytest.mark.parametrize("variant", ["Ti/16", "Ti/16 distilled"])
+def test_weights_of_attentions_and_what_they_give_are_dropped_each_by_its_own_rate(build, variant):
+    if variant not in (VARIANTS if build is vit else DEITS):
+        pytest.skip("a ViT has no teacher")
+    model = build(variant, **FLAT, attention_dropout=0.2, projection_dropout=0.3, dropout=0.4)
+    blocks = getattr(model, "encoder", model).blocks
+    rates = [(b.attention.attention_dropout.p, b.dropout.p, b.mlp.dropout.p) for b in blocks]
+    assert rates == [(0.2, 0.3, 0.4)] * 2
+    rates = [(b.attention.attention_dropout.p, b.dropout.p) for b in vit("Ti/16", **FLAT, dropout=0.4).blocks]
+    assert rates == [(0.0, 0.4)] * 2
+
+
+def test_an_attention_that_gives_nothing_in_training_leaves_the_perceptron():
+    block = Block(12, heads=3, hidden=20, projection_dropout=1.0).train()
+    z = torch.randn(2, 7, 12)
+    assert torch.equal(block(z), block.mlp(block.mlp_norm(z)) + z)
+    assert not torch.equal(block.eval()(z), block.mlp(block.mlp_norm(z)) + z)

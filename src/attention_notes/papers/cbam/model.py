@@ -178,10 +178,15 @@ def initialise(model: ResNet) -> ResNet:
             for layer in module.shortcut:
                 if isinstance(layer, nn.Conv2d):
                     layer.reset_parameters()
-    if isinstance(model.head, nn.Linear):
-        nn.init.kaiming_normal_(model.head.weight)
-        nn.init.zeros_(model.head.bias)
+    model.start_head = _start_head
+    model.start_head(model.head)
     return model
+
+
+def _start_head(layer: nn.Module, *, parts: int = 1) -> None:
+    if isinstance(layer, nn.Linear):
+        nn.init.kaiming_normal_(layer.weight)
+        nn.init.zeros_(layer.bias)
 
 
 VARIANTS: dict[str, str] = {f"cbam_{name}": name for name in RESNETS}  # table 4 has those up to 101 layers

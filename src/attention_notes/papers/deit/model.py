@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from attention_notes.nn.initialise import truncated_normal
 from attention_notes.nn.sizes import Size
 from attention_notes.nn.variants import lookup
+from attention_notes.nn.vision import Backbone, Indices, linear_head
 from attention_notes.papers.vit import ClassToken, VisionTransformer, vit
 from attention_notes.weights.pretrained import pretrainable
 
@@ -36,6 +37,7 @@ class TwoTokens(nn.Module):
     """
 
     extra = 2
+    no_weight_decay = ("token", "distillation")
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -52,21 +54,25 @@ class TwoTokens(nn.Module):
         return z[:, :2]
 
 
-class DistilledVisionTransformer(nn.Module):
+class DistilledVisionTransformer(Backbone):
     """A ViT with two tokens and two heads: one answers to the labels, the other to a teacher (section 4).
 
-        training:    [W_class y_0; W_distillation y_1]
-        evaluation:  (W_class y_0 + W_distillation y_1) / 2
+        (W_class y_0 + W_distillation y_1) / 2
+        [W_class y_0; W_distillation y_1]        in training by distillation: set ``separate`` to True
 
     Args:
         encoder: a ``VisionTransformer`` with ``pooling=TwoTokens`` and no head.
-        num_classes: width of each output; ``None`` for no heads: the outputs are then the two tokens, of width ``c``.
+        num_classes: width of each output; ``None`` for no heads: the outputs are then those of the tokens, of width ``c``.
+        separate: whether the two outputs stay apart in training, as the two terms of a distillation loss need them; it
+            may be set later on. In evaluation they are averaged in any case.
 
     Raises:
-        ValueError: if the encoder has another pooling, or a head.
+        ValueError: if the encoder has another pooling, or a head, or if ``num_classes`` is neither None nor 1 or more.
     """
 
-    def __init__(self, encoder: VisionTransformer, *, num_classes: int | None) -> None:
+    head_names = ("class_head", "distillation_head")
+
+    def __init__(self, encoder: VisionTransformer, *, num_classes: int | None, separate: bool = False) -> None:
         super().__init__()
         if not isinstance(encoder.pooling, TwoTokens) or not isinstance(encoder.head, nn.Identity):
             raise ValueError(
@@ -74,9 +80,10 @@ class DistilledVisionTransformer(nn.Module):
                 "build it with pooling=TwoTokens and num_classes=None"
             )
         self.encoder = encoder
-        dim = encoder.patches.dim
-        self.class_head = nn.Identity() if num_classes is None else nn.Linear(dim, num_classes)
-        self.distillation_head = nn.Identity() if num_classes is None else nn.Linear(dim, num_classes)
+        self.separate = separate
+        self.num_features = encoder.num_features
+        self.class_head = linear_head(self.num_features, num_classes)
+        self.distillation_head = linear_head(self.num_features, num_classes)
 
     def both(self, images: Float[Tensor, "b ch y x"]) -> Float[Tensor, "b 2 k"]:
         """Logits of the two heads, the class head's first."""
@@ -84,9 +91,15 @@ class DistilledVisionTransformer(nn.Module):
         return torch.stack([self.class_head(own), self.distillation_head(taught)], dim=1)
 
     def forward(self, images: Float[Tensor, "b ch y x"]) -> Float[Tensor, "b 2 k"] | Float[Tensor, "b k"]:
-        """Both logits while training, ``b 2 k``; their mean in evaluation, ``b k``."""
+        """The mean of both logits, ``b k``; in training, if ``separate``, both of them, ``b 2 k``."""
         logits = self.both(images)
-        return logits if self.training else logits.mean(dim=1)
+        return logits if self.training and self.separate else logits.mean(dim=1)
+
+    def features(
+        self, images: Float[Tensor, "b ch y x"], out_indices: Indices | None = None
+    ) -> list[Float[Tensor, "b c gy gx"]]:
+        """Those of the encoder."""
+        return self.encoder.features(images, out_indices)
 
     def resize(self, image_size: Size) -> "DistilledVisionTransformer":
         """Expect another image size, in place, as ``VisionTransformer.resize`` does (section 3)."""

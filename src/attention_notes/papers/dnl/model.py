@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from attention_notes.nn.attention import attention
 from attention_notes.nn.initialise import OwnLayers, initialise, zero_bias
 from attention_notes.nn.variants import lookup
+from attention_notes.nn.vision import check_classes
 from attention_notes.papers.resnet import convolution, resnet
 
 
@@ -200,30 +201,33 @@ class DNLNet(nn.Module):
 
     Args:
         backbone: a network whose ``features(images)`` are maps, the last of ``widths[-1]`` channels.
-        num_classes: classes of a pixel.
+        num_classes: classes of a pixel; ``None`` for its features, what the last layer would be given.
         dim: width of the head; a quarter of the backbone's when not given.
         block: makes the block from its channels: ``DNL``, a ``partial`` of it, or any module that keeps the shape.
         dropout: probability of dropping a channel before the last layer.
+
+    Raises:
+        ValueError: if ``num_classes`` is neither None nor 1 or more.
     """
 
     def __init__(
         self,
         backbone: Any,
         *,
-        num_classes: int,
+        num_classes: int | None,
         dim: int | None = None,
         block: Callable[[int], nn.Module] = DNL,
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        width = backbone.widths[-1]
+        width, classes = backbone.widths[-1], check_classes(num_classes)
         dim = width // 4 if dim is None else dim
         self.backbone = backbone
         self.reduce = nn.Sequential(convolution(width, dim, 3), nn.ReLU())
         self.block = block(dim)
         self.convolution = nn.Sequential(convolution(dim, dim, 3), nn.ReLU())
         self.bottleneck = nn.Sequential(convolution(width + dim, dim, 3), nn.ReLU(), nn.Dropout2d(dropout))
-        self.classify = nn.Conv2d(dim, num_classes, 1)
+        self.classify = nn.Identity() if classes is None else nn.Conv2d(dim, classes, 1)
 
     def forward(self, images: Float[Tensor, "b ch y x"]) -> Float[Tensor, "b k y x"]:
         """Logits of the ``k`` classes of every pixel."""
@@ -240,12 +244,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def dnl(variant: str, *, num_classes: int = 19, **overrides: Any) -> DNLNet:
+def dnl(variant: str, *, num_classes: int | None = 19, **overrides: Any) -> DNLNet:
     """A segmentation network by its backbone, such as ``"resnet101"``; 19 classes as in Cityscapes.
 
     Args:
         variant: a key of ``VARIANTS``.
-        num_classes: classes of a pixel.
+        num_classes: classes of a pixel; ``None`` for its features.
         overrides: any of ``dim``, ``block`` and ``dropout``.
 
     Raises:

@@ -17,6 +17,7 @@ Departures:
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 from attention_notes.nn.attention import attention, attention_weights
 from attention_notes.nn.initialise import zero_bias
 from attention_notes.nn.variants import lookup
+from attention_notes.nn.vision import Backbone, Indices, which_maps
 from attention_notes.papers.resnet import ResNet, resnet
 
 
@@ -271,24 +273,24 @@ def insert(model: ResNet, places: Mapping[int, Sequence[int]], *, block: Callabl
     return model
 
 
-def non_local_resnet(variant: str, *, num_classes: int = 1000, dims: int = 2, **block: Any) -> ResNet:
+def non_local_resnet(variant: str, *, num_classes: int | None = 1000, dims: int = 2, **block: Any) -> ResNet:
     """A residual network with non-local blocks, by its name and their number, such as ``"resnet50-5"``.
 
     Args:
         variant: a key of ``VARIANTS``.
-        num_classes: width of the output.
+        num_classes: width of the output; ``None`` for no head.
         dims: axes of positions of the blocks; 3 for a network that goes into a ``C2D``.
         block: further options of ``NonLocal``; ``subsample`` is 2 unless it is given, as everywhere in the paper.
 
     Raises:
-        ValueError: if the variant is unknown.
+        ValueError: if the variant is unknown, or if ``num_classes`` is neither None nor 1 or more.
     """
     row, options = lookup(VARIANTS, variant), {"subsample": 2, **block}
     model = resnet(row["backbone"], num_classes=num_classes)
     return insert(model, row["places"], block=lambda c: NonLocal(c, dims=dims, **options))
 
 
-class C2D(nn.Module):
+class C2D(Backbone):
     """A residual network on clips, frame by frame; only two poolings and its non-local blocks see time (table 1).
 
     Takes every other frame, pools 3 x 3 x 3 after the first convolution and 3 x 1 x 1 after res2: 32 frames
@@ -298,24 +300,36 @@ class C2D(nn.Module):
         backbone: a network from ``resnet`` or ``non_local_resnet``; it keeps its parameters and their names.
     """
 
+    head_names = ("backbone.head",)
+
     def __init__(self, backbone: ResNet) -> None:
         super().__init__()
+        self.num_features, self.start_head = backbone.num_features, backbone.start_head
         self.backbone = backbone
         self.pool1 = nn.MaxPool3d(3, stride=2, padding=1)
         self.pool2 = nn.MaxPool3d((3, 1, 1), stride=(2, 1, 1), padding=(1, 0, 0))
 
-    def forward(self, clips: Float[Tensor, "b ch t y x"]) -> Float[Tensor, "b k"]:
-        """Logits of the ``k`` classes."""
+    def features(
+        self, clips: Float[Tensor, "b ch t y x"], out_indices: Indices | None = None
+    ) -> list[Float[Tensor, "b _ _ _ _"]]:
+        """The map of every stage, ``b c t y x``."""
         stages: Any = self.backbone.stages
+        wanted, maps = which_maps(out_indices, len(stages)), {}
         x = self.pool1(_framewise(self.backbone.stem[:-1], clips[:, :, ::2]))
-        for i, stage in enumerate(stages):
+        for i, stage in zip(range(1 + max(wanted, default=-1)), stages, strict=False):
             x = self.pool2(x) if i == 1 else x
             for block in stage:
                 spacetime = isinstance(block, NonLocal) and block.dims == 3
-                x = block(x) if spacetime else _framewise(block, x)
-        return self.backbone.head(x.mean((-3, -2, -1)))
+                x = stage.run(block, x) if spacetime else _framewise(partial(stage.run, block), x)
+            if i in wanted:
+                maps[i] = x
+        return [maps[i] for i in wanted]
+
+    def forward(self, clips: Float[Tensor, "b ch t y x"]) -> Float[Tensor, "b k"]:
+        """Logits of the ``k`` classes, or what the head would be given where there is none."""
+        return self.backbone.head(self.features(clips, [-1])[0].mean((-3, -2, -1)))
 
 
-def _framewise(module: nn.Module, x: Tensor) -> Tensor:
+def _framewise(module: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Apply a module for images to every frame of ``b c t y x``."""
     return module(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)

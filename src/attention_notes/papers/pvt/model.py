@@ -11,8 +11,8 @@ Departures:
     - Version 1 refuses images whose sides are no multiples of 32, where the authors' code drops the last rows.
     - Positions and feature maps for dense prediction follow the authors' code: positions are interpolated
       bilinearly, and ``features`` runs version 1 without its class token and without its last norm.
-    - No dropout: the authors' configurations have none. Norms after convolutions have an epsilon of 1e-5, the others
-      1e-6, as in the authors' code and timm; transformers has 1e-6 everywhere.
+    - No dropout but in and after the attention: the authors' configurations have none at all. Norms after convolutions
+      have an epsilon of 1e-5, the others 1e-6, as in the authors' code and timm; transformers has 1e-6 everywhere.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -29,13 +29,15 @@ from torch import Tensor, nn
 
 from attention_notes.nn.attention import MultiHeadAttention
 from attention_notes.nn.block import PreNormBlock as Block
+from attention_notes.nn.checkpointing import Blocks
 from attention_notes.nn.drop_path import depth_rates
 from attention_notes.nn.initialise import OwnLayers, Start, initialise, truncated_normal, zero_bias
 from attention_notes.nn.mlp import MLP
 from attention_notes.nn.norms import layer_norm
 from attention_notes.nn.protocols import Make, Pooling
 from attention_notes.nn.sizes import Size, pair
-from attention_notes.nn.variants import lookup
+from attention_notes.nn.variants import given, lookup
+from attention_notes.nn.vision import Backbone, Indices, linear_head, which_maps
 from attention_notes.papers.vit import MeanPooling
 from attention_notes.weights.pretrained import pretrainable
 
@@ -66,12 +68,16 @@ class PatchEmbedding(OwnLayers):
 
     def forward(self, x: Float[Tensor, "b ch y x"]) -> Float[Tensor, "b gy gx c"]:
         """One token for each window."""
-        rows, columns, stride = *x.shape[2:], self.projection.stride[0]
+        self.check(x.shape[2], x.shape[3])
+        return self.norm(rearrange(self.projection(x), "b c gy gx -> b gy gx c"))
+
+    def check(self, rows: int, columns: int) -> None:
+        """Raise ``ValueError`` for a map that windows without padding do not cover."""
+        stride = self.projection.stride[0]
         if self.projection.kernel_size[0] == stride and (rows % stride or columns % stride):
             raise ValueError(
                 f"{rows} x {columns} does not cut into {stride} x {stride}; PVT v1 needs sides of k * 32 pixels"
             )
-        return self.norm(rearrange(self.projection(x), "b c gy gx -> b gy gx c"))
 
 
 def cut(channels: int, *, dim: int, stride: int, norm: Make = nn.LayerNorm) -> PatchEmbedding:
@@ -138,12 +144,13 @@ class SpatialReductionAttention(nn.Module):
         dim: width ``c`` of the tokens.
         heads: number of heads ``h``; must divide ``dim``.
         reduction: module that makes the few tokens from the map.
+        attention_dropout: probability of dropping a weight of the attention.
     """
 
-    def __init__(self, dim: int, *, heads: int, reduction: nn.Module) -> None:
+    def __init__(self, dim: int, *, heads: int, reduction: nn.Module, attention_dropout: float = 0.0) -> None:
         super().__init__()
         self.reduction = reduction
-        self.attend = MultiHeadAttention(dim, heads=heads)
+        self.attend = MultiHeadAttention(dim, heads=heads, attention_dropout=attention_dropout)
 
     def initialise(self, start: Start) -> None:
         """Ask both parts."""
@@ -185,22 +192,33 @@ class LearnedPositions(nn.Module):
     On a map of another size the table is interpolated, bilinearly, in two dimensions (v1 section 4.2).
     """
 
+    no_weight_decay = ("table",)
+
     def __init__(self, dim: int, *, grid: tuple[int, int]) -> None:
         super().__init__()
         self.table = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, *grid, dim), std=0.02))
 
     def forward(self, x: Float[Tensor, "b gy gx c"]) -> Float[Tensor, "b gy gx c"]:
         """Add what belongs to each place."""
-        if x.shape[1:3] == self.table.shape[1:3]:
-            return x + self.table
-        picture = F.interpolate(rearrange(self.table, "1 gy gx c -> 1 c gy gx"), size=x.shape[1:3], mode="bilinear")
-        return x + rearrange(picture, "1 c gy gx -> 1 gy gx c")
+        return x + self._on(x.shape[1:3])
+
+    def resize(self, grid: Size) -> None:
+        """Interpolate the table for good."""
+        if pair(grid) != self.table.shape[1:3]:
+            self.table = nn.Parameter(self._on(pair(grid)).detach(), requires_grad=self.table.requires_grad)
+
+    def _on(self, grid: tuple[int, ...]) -> Tensor:
+        if grid == self.table.shape[1:3]:
+            return self.table
+        picture = F.interpolate(rearrange(self.table, "1 gy gx c -> 1 c gy gx"), size=grid, mode="bilinear")
+        return rearrange(picture, "1 c gy gx -> 1 gy gx c")
 
 
 class ClassToken(nn.Module):
     """A learned token with a position of its own that joins the tokens of the last stage (v1 section 4.1)."""
 
     extra = 1
+    no_weight_decay = ("token", "position")
 
     def __init__(self, dim: int, *, norm: Make = layer_norm) -> None:
         super().__init__()
@@ -227,7 +245,7 @@ class Stage(nn.Module):
         super().__init__()
         self.patches = patches
         self.positions = positions
-        self.blocks = nn.Sequential(*blocks)
+        self.blocks = Blocks(*blocks)
         self.norm = norm
 
     def initialise(self, start: Start) -> None:
@@ -243,7 +261,7 @@ class Stage(nn.Module):
         return rearrange(self.norm(self.blocks(self.embed(x))), "b gy gx c -> b c gy gx")
 
 
-class PyramidVisionTransformer(nn.Module):
+class PyramidVisionTransformer(Backbone):
     """Four stages, and a head on what the pooling reads from the last.
 
     Args:
@@ -251,25 +269,33 @@ class PyramidVisionTransformer(nn.Module):
         pooling: what stands for the image, and what it puts before the tokens of the last stage, ``b gy gx c``.
         dim: width of the last stage.
         num_classes: width of the output; ``None`` for no head.
+
+    Raises:
+        ValueError: if ``num_classes`` is neither None nor 1 or more.
     """
 
     def __init__(self, stages: Iterable[Stage], *, pooling: Pooling, dim: int, num_classes: int | None) -> None:
         super().__init__()
         self.stages = nn.ModuleList(stages)
         self.pooling = pooling
-        self.head = nn.Identity() if num_classes is None else nn.Linear(dim, num_classes)
+        self.num_features = dim
+        self.head = linear_head(dim, num_classes)
 
     def initialise(self, start: Start) -> None:
         """Ask the stages and the pooling, and draw the head."""
         initialise(*self.stages, cast(nn.Module, self.pooling), start=start)
         start(self.head)
 
-    def features(self, images: Float[Tensor, "b ch y x"]) -> list[Float[Tensor, "b _ _ _"]]:
+    def features(
+        self, images: Float[Tensor, "b ch y x"], out_indices: Indices | None = None
+    ) -> list[Float[Tensor, "b _ _ _"]]:
         """The maps ``b c y x`` of all stages, at strides 4, 8, 16 and 32: what a dense task is given."""
-        maps = [images]
-        for stage in self.stages:
-            maps.append(stage(maps[-1]))
-        return maps[1:]
+        wanted, x, maps = which_maps(out_indices, len(self.stages)), images, {}
+        for i, stage in zip(range(1 + max(wanted, default=-1)), self.stages, strict=False):
+            x = stage(x)
+            if i in wanted:
+                maps[i] = x
+        return [maps[i] for i in wanted]
 
     def forward(self, images: Float[Tensor, "b ch y x"]) -> Float[Tensor, "b k"]:
         """Logits of the ``k`` classes, or what stands for the image where the model has no head."""
@@ -277,6 +303,21 @@ class PyramidVisionTransformer(nn.Module):
         for stage in self.stages[:-1]:
             x = stage(x)
         return self.head(self.pooling(last.norm(last.blocks(self.pooling.prepend(last.embed(x))))))
+
+    def resize(self, image_size: Size) -> "PyramidVisionTransformer":
+        """Interpolate the tables of positions for good, where ``forward`` does it in each call; in place.
+
+        Raises:
+            ValueError: if an image of that size cannot be cut into patches.
+        """
+        size, grids = pair(image_size), _grids(pair(image_size), len(self.stages))
+        for stage, before in zip(self.stages, (size, *grids), strict=False):
+            if isinstance(stage.patches, PatchEmbedding):
+                stage.patches.check(*before)
+        for stage, grid in zip(self.stages, grids, strict=True):
+            if isinstance(stage.positions, LearnedPositions):
+                stage.positions.resize(grid)
+        return self
 
 
 start_v1 = truncated_normal  # convolutions as PyTorch makes them
@@ -299,7 +340,8 @@ class Design:
     ``norm(dim)`` after each stage, ``block_norm(dim)`` in its blocks, ``pooling(dim)``. ``start`` draws the first
     weights of all parts that have ``initialise``. Two more stand, where they are given, in the place of what is
     made of the others: ``attention(dim, heads=, ratio=)`` and a whole
-    ``block(dim, heads=, hidden=, ratio=, drop_path=)``.
+    ``block(dim, heads=, hidden=, ratio=, drop_path=)``. An attention is told ``attention_dropout`` where it is above 0,
+    a block ``projection_dropout`` as well.
     """
 
     patches: Make = cut
@@ -313,16 +355,30 @@ class Design:
     attention: Make | None = None
     block: Make | None = None
 
-    def layer(self, dim: int, *, heads: int, hidden: int, ratio: int, drop_path: float) -> nn.Module:
+    def layer(
+        self,
+        dim: int,
+        *,
+        heads: int,
+        hidden: int,
+        ratio: int,
+        drop_path: float,
+        attention_dropout: float = 0.0,
+        projection_dropout: float = 0.0,
+    ) -> nn.Module:
         """One block of a stage."""
+        told = given(attention_dropout=attention_dropout or None)
         if self.block:
-            return self.block(dim, heads=heads, hidden=hidden, ratio=ratio, drop_path=drop_path)
+            told |= given(projection_dropout=projection_dropout or None)
+            return self.block(dim, heads=heads, hidden=hidden, ratio=ratio, drop_path=drop_path, **told)
         if self.attention:
-            attention = self.attention(dim, heads=heads, ratio=ratio)
+            attention = self.attention(dim, heads=heads, ratio=ratio, **told)
         else:
-            attention = SpatialReductionAttention(dim, heads=heads, reduction=self.reduction(dim, ratio=ratio))
+            reduction = self.reduction(dim, ratio=ratio)
+            attention = SpatialReductionAttention(dim, heads=heads, reduction=reduction, **told)
         mlp = self.mlp(dim, hidden=hidden)
-        return Block(dim, attention=attention, mlp=mlp, norm=self.block_norm, drop_path=drop_path)
+        dropouts = {"dropout": projection_dropout, "drop_path": drop_path}
+        return Block(dim, attention=attention, mlp=mlp, norm=self.block_norm, **dropouts)
 
 
 V1 = Design()
@@ -341,19 +397,20 @@ _WIDE = {"dims": (64, 128, 320, 512), "heads": (1, 2, 5, 8), "ratios": (8, 4, 2,
 
 VARIANTS: dict[str, dict[str, Any]] = {
     # v1, table 1, but for the second stage of small and medium: printed as 3 layers, it has 4 in the authors' code,
-    # in their weights, and in the parameters of table 2; so has that of b2, b2_li and b3 in table 1 of v2
-    "pvt_tiny": {**_WIDE, "design": V1, "depths": (2, 2, 2, 2)},
-    "pvt_small": {**_WIDE, "design": V1, "depths": (3, 4, 6, 3)},
-    "pvt_medium": {**_WIDE, "design": V1, "depths": (3, 4, 18, 3)},
-    "pvt_large": {**_WIDE, "design": V1, "depths": (3, 8, 27, 3)},
+    # in their weights, and in the parameters of table 2; so has that of b2, b2_li and b3 in table 1 of v2; stochastic
+    # depth as in the authors' configurations
+    "pvt_tiny": {**_WIDE, "design": V1, "depths": (2, 2, 2, 2), "drop_path": 0.1},
+    "pvt_small": {**_WIDE, "design": V1, "depths": (3, 4, 6, 3), "drop_path": 0.1},
+    "pvt_medium": {**_WIDE, "design": V1, "depths": (3, 4, 18, 3), "drop_path": 0.3},
+    "pvt_large": {**_WIDE, "design": V1, "depths": (3, 8, 27, 3), "drop_path": 0.3},
     # v2, table 1
-    "pvt_v2_b0": {**_WIDE, "design": V2, "depths": (2, 2, 2, 2), "dims": (32, 64, 160, 256)},
-    "pvt_v2_b1": {**_WIDE, "design": V2, "depths": (2, 2, 2, 2)},
-    "pvt_v2_b2": {**_WIDE, "design": V2, "depths": (3, 4, 6, 3)},
-    "pvt_v2_b2_li": {**_WIDE, "design": V2_LINEAR, "depths": (3, 4, 6, 3)},
-    "pvt_v2_b3": {**_WIDE, "design": V2, "depths": (3, 4, 18, 3)},
-    "pvt_v2_b4": {**_WIDE, "design": V2, "depths": (3, 8, 27, 3)},
-    "pvt_v2_b5": {**_WIDE, "design": V2, "depths": (3, 6, 40, 3), "expansions": (4, 4, 4, 4)},
+    "pvt_v2_b0": {**_WIDE, "design": V2, "depths": (2, 2, 2, 2), "dims": (32, 64, 160, 256), "drop_path": 0.1},
+    "pvt_v2_b1": {**_WIDE, "design": V2, "depths": (2, 2, 2, 2), "drop_path": 0.1},
+    "pvt_v2_b2": {**_WIDE, "design": V2, "depths": (3, 4, 6, 3), "drop_path": 0.1},
+    "pvt_v2_b2_li": {**_WIDE, "design": V2_LINEAR, "depths": (3, 4, 6, 3), "drop_path": 0.1},
+    "pvt_v2_b3": {**_WIDE, "design": V2, "depths": (3, 4, 18, 3), "drop_path": 0.3},
+    "pvt_v2_b4": {**_WIDE, "design": V2, "depths": (3, 8, 27, 3), "drop_path": 0.3},
+    "pvt_v2_b5": {**_WIDE, "design": V2, "depths": (3, 6, 40, 3), "expansions": (4, 4, 4, 4), "drop_path": 0.3},
 }
 
 
@@ -369,16 +426,18 @@ def pvt(
         image_size: for which the table of positions of v1 is made; both versions take other sizes, v1 multiples of 32.
         channels: channels of the image.
         overrides: any of ``design``, ``dims``, ``depths``, ``heads``, ``ratios`` and ``expansions``, one entry for each
-            stage; and ``drop_path``, the rate of stochastic depth at the last block, growing linearly from the first.
+            stage; ``drop_path``, the rate of stochastic depth at the last block, growing linearly from the first; and
+            ``attention_dropout`` and ``projection_dropout``, of the weights of an attention and of what it gives.
 
     Raises:
-        ValueError: if the variant is unknown, or if the sizes have different numbers of entries.
+        ValueError: if the variant is unknown, if the sizes have different numbers of entries, or if ``num_classes`` is
+            neither None nor 1 or more.
         TypeError: if an override is unknown.
     """
-    row = lookup(VARIANTS, variant)
+    row = {**lookup(VARIANTS, variant), "attention_dropout": 0.0, "projection_dropout": 0.0}
     options = {**row, **overrides}
-    if unknown := overrides.keys() - row.keys() - {"drop_path"}:
-        raise TypeError(f"unknown overrides {sorted(unknown)}; known: drop_path, {', '.join(row)}")
+    if unknown := overrides.keys() - row.keys():
+        raise TypeError(f"unknown overrides {sorted(unknown)}; known: {', '.join(row)}")
     design, dim = options["design"], options["dims"][-1]
     stages = _stages(channels, image=pair(image_size), **options)
     model = PyramidVisionTransformer(stages, pooling=design.pooling(dim), dim=dim, num_classes=num_classes)
@@ -386,19 +445,31 @@ def pvt(
     return model
 
 
+def _grids(image: tuple[int, int], stages: int) -> list[tuple[int, int]]:
+    """Rows and columns of the map of each stage."""
+    return [(max(image[0] // (4 << i), 1), max(image[1] // (4 << i), 1)) for i in range(stages)]
+
+
 def _stages(
-    channels: int, *, design: Design, image: tuple[int, int], drop_path: float = 0.0, **sizes: tuple[int, ...]
+    channels: int,
+    *,
+    design: Design,
+    image: tuple[int, int],
+    drop_path: float,
+    attention_dropout: float,
+    projection_dropout: float,
+    **sizes: tuple[int, ...],
 ) -> Iterator[Stage]:
     """The stages one after the other; the first shrinks the image by 4, each of the others its map by 2."""
     if len(set(map(len, sizes.values()))) > 1:
         raise ValueError(f"every stage needs one entry of each, but the sizes are {sizes}")
     rates = iter(depth_rates(drop_path, sum(sizes["depths"])))
-    for i, dim in enumerate(sizes["dims"]):
+    dropouts = {"attention_dropout": attention_dropout, "projection_dropout": projection_dropout}
+    for i, (dim, grid) in enumerate(zip(sizes["dims"], _grids(image, len(sizes["dims"])), strict=True)):
         stride = 2 if i else 4
-        image = (max(image[0] // stride, 1), max(image[1] // stride, 1))
         depth, heads, ratio, expansion = (sizes[name][i] for name in ("depths", "heads", "ratios", "expansions"))
-        each: dict[str, Any] = {"heads": heads, "hidden": expansion * dim, "ratio": ratio}
+        each: dict[str, Any] = {"heads": heads, "hidden": expansion * dim, "ratio": ratio, **dropouts}
         blocks = [design.layer(dim, **each, drop_path=rate) for rate in islice(rates, depth)]
-        patches, positions = design.patches(channels, dim=dim, stride=stride), design.positions(dim, grid=image)
+        patches, positions = design.patches(channels, dim=dim, stride=stride), design.positions(dim, grid=grid)
         yield Stage(patches, positions=positions, blocks=blocks, norm=design.norm(dim))
         channels = dim

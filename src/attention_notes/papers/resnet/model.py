@@ -11,9 +11,11 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from attention_notes.nn.checkpointing import Blocks
 from attention_notes.nn.initialise import OwnLayers, Start, initialise
 from attention_notes.nn.protocols import Make
 from attention_notes.nn.variants import given, lookup
+from attention_notes.nn.vision import Backbone, Indices, linear_head, which_maps
 
 
 class Convolution(OwnLayers, nn.Sequential):
@@ -33,6 +35,10 @@ def kaiming(layer: nn.Module, *, parts: int = 1) -> None:
     """Convolutions from He et al.'s normal distribution, by what goes out: how residual networks start."""
     if isinstance(layer, nn.Conv2d):
         nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+
+
+def as_made(layer: nn.Module, *, parts: int = 1) -> None:
+    """Nothing: a layer keeps what PyTorch made of it, as the head of a residual network does."""
 
 
 class Residual(nn.Module):
@@ -125,10 +131,10 @@ def bottleneck(
     return Residual(channels, width=4 * width, stride=stride, **made)
 
 
-class ResNet(nn.Module):
+class ResNet(Backbone):
     """A stem, four stages of residual blocks at strides 4, 8, 16, 32, the mean over the map, and a linear head.
 
-    A stage is an ``nn.Sequential`` of ``Residual``: a module that keeps its shape can be put into it, as
+    A stage is a sequence, ``Blocks``, of ``Residual``: a module that keeps its shape can be put into it, as
     ``stage.insert(index, module)``.
 
     Args:
@@ -143,7 +149,12 @@ class ResNet(nn.Module):
         branch: makes the module at the end of every branch from the branch's channels.
         norm: makes every norm from its channels; batch norm when not given.
         activation: makes every rectifier; ``nn.ReLU`` when not given.
+
+    Raises:
+        ValueError: if ``num_classes`` is neither None nor 1 or more.
     """
+
+    start_head: Start = staticmethod(as_made)
 
     def __init__(
         self,
@@ -166,7 +177,7 @@ class ResNet(nn.Module):
         self.widths: list[int] = []
         last, before = width, dilations[0]
         for i, (depth, dilation) in enumerate(zip(depths, dilations, strict=True)):
-            stage = nn.Sequential()
+            stage = Blocks()
             for j in range(depth):
                 stride = 2 if i and not j and dilation == 1 else 1
                 each = block(last, width << i, stride=stride, dilation=dilation if j else before, **parts)
@@ -175,20 +186,24 @@ class ResNet(nn.Module):
             self.stages.append(stage)
             self.widths.append(last)
             before = dilation
-        self.head = nn.Identity() if num_classes is None else nn.Linear(last, num_classes)
+        self.num_features = last
+        self.head = linear_head(last, num_classes)
         initialise(first, *(each for stage in self.stages for each in stage.children()), start=kaiming)
 
-    def features(self, images: Float[Tensor, "b ch y x"]) -> tuple[Float[Tensor, "b _ gy gx"], ...]:
+    def features(
+        self, images: Float[Tensor, "b ch y x"], out_indices: Indices | None = None
+    ) -> list[Float[Tensor, "b _ _ _"]]:
         """The map of every stage, ``b c y x``, at strides 4, 8, 16, 32, or less where a stage is dilated."""
-        x, maps = self.stem(images), []
-        for stage in self.stages:
+        wanted, x, maps = which_maps(out_indices, len(self.stages)), self.stem(images), {}
+        for i, stage in zip(range(1 + max(wanted, default=-1)), self.stages, strict=False):
             x = stage(x)
-            maps.append(x)
-        return tuple(maps)
+            if i in wanted:
+                maps[i] = x
+        return [maps[i] for i in wanted]
 
     def forward(self, images: Float[Tensor, "b ch y x"]) -> Float[Tensor, "b k"]:
         """Logits of the ``k`` classes, or the mean of the last map where the model has no head."""
-        return self.head(self.features(images)[-1].mean((-2, -1)))
+        return self.head(self.features(images, [-1])[0].mean((-2, -1)))
 
 
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -30,7 +30,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from attention_notes.nn.attention import attention
+from attention_notes.nn.attention import AttentionDropout, attention
+from attention_notes.nn.checkpointing import Blocks
 from attention_notes.nn.drop_path import DropPath, depth_rates
 from attention_notes.nn.heads import check_heads
 from attention_notes.nn.initialise import OwnLayers, Start, initialise, truncated_normal
@@ -38,6 +39,7 @@ from attention_notes.nn.mlp import MLP
 from attention_notes.nn.protocols import Cut, Make, Pair, Stem, regrid, resize_stem
 from attention_notes.nn.sizes import Size, pair
 from attention_notes.nn.variants import given, lookup
+from attention_notes.nn.vision import Backbone, Indices, linear_head, which_maps
 from attention_notes.nn.windows import ContinuousPositionBias, RelativePositionBias, Windows, four_neighbours
 from attention_notes.papers.vit import PatchEmbedding
 from attention_notes.weights.pretrained import pretrainable
@@ -53,17 +55,31 @@ class InWindows(nn.Module):
         bias: makes B from ``heads``, ``window`` and ``keys``, the sides of a window and of what it looks at; where
             images change their size, its ``resize(window, keys)`` is called.
         qkv_bias: whether the map to queries, keys and values has a bias.
+        attention_dropout: probability of dropping a weight of the attention.
+        projection_dropout: probability of dropping what the last map gives.
 
     Raises:
         ValueError: if ``heads`` does not divide ``dim``.
     """
 
-    def __init__(self, dim: int, *, heads: int, windows: Cut, bias: Make, qkv_bias: bool) -> None:
+    def __init__(
+        self,
+        dim: int,
+        *,
+        heads: int,
+        windows: Cut,
+        bias: Make,
+        qkv_bias: bool,
+        attention_dropout: float = 0.0,
+        projection_dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         self.heads, self.windows = check_heads(dim, heads), windows
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.output = nn.Linear(dim, dim)
         self.bias: Any = bias(heads, window=windows.window, keys=windows.keys)
+        self.attention_dropout = AttentionDropout(attention_dropout)
+        self.projection_dropout = nn.Dropout(projection_dropout)
 
     def initialise(self, start: Start) -> None:
         """Draw both maps and the bias."""
@@ -86,9 +102,16 @@ class WindowAttention(InWindows):
     """
 
     def __init__(
-        self, dim: int, *, heads: int, windows: Cut, bias: Make = RelativePositionBias, qkv_bias: bool = True
+        self,
+        dim: int,
+        *,
+        heads: int,
+        windows: Cut,
+        bias: Make = RelativePositionBias,
+        qkv_bias: bool = True,
+        **dropouts: float,
     ) -> None:
-        super().__init__(dim, heads=heads, windows=windows, bias=bias, qkv_bias=qkv_bias)
+        super().__init__(dim, heads=heads, windows=windows, bias=bias, qkv_bias=qkv_bias, **dropouts)
 
     def forward(self, x: Float[Tensor, "b gy gx c"]) -> Float[Tensor, "b gy gx c"]:
         """Let every token look at its window."""
@@ -96,8 +119,10 @@ class WindowAttention(InWindows):
         q, k, v = rearrange(self.qkv(tokens), "s n (qkv h d) -> qkv s h n d", qkv=3, h=self.heads)
         if (around := self.windows.cut_keys(x, tokens)) is not tokens:
             _, k, v = rearrange(self.qkv(around), "s m (qkv h d) -> qkv s h m d", qkv=3, h=self.heads)
-        mixed = attention(q, k, v, mask=self.windows.scores(self.bias(), images=x.shape[0]))
-        return self.windows.join(self.output(rearrange(mixed, "s h n d -> s n (h d)")))
+        mask = self.windows.scores(self.bias(), images=x.shape[0])
+        mixed = attention(q, k, v, mask=mask, dropout=self.attention_dropout.rate)
+        mixed = self.output(rearrange(mixed, "s h n d -> s n (h d)"))
+        return self.windows.join(self.projection_dropout(mixed))
 
 
 class CosineWindowAttention(InWindows):
@@ -109,8 +134,12 @@ class CosineWindowAttention(InWindows):
     ``WindowAttention``.
     """
 
-    def __init__(self, dim: int, *, heads: int, windows: Cut, bias: Make = ContinuousPositionBias) -> None:
-        super().__init__(dim, heads=heads, windows=windows, bias=bias, qkv_bias=False)
+    no_weight_decay = ("logit_scale",)
+
+    def __init__(
+        self, dim: int, *, heads: int, windows: Cut, bias: Make = ContinuousPositionBias, **dropouts: float
+    ) -> None:
+        super().__init__(dim, heads=heads, windows=windows, bias=bias, qkv_bias=False, **dropouts)
         self.query_bias, self.value_bias = nn.Parameter(torch.zeros(dim)), nn.Parameter(torch.zeros(dim))
         self.logit_scale = nn.Parameter(torch.full((heads, 1, 1), math.log(10)))
 
@@ -125,8 +154,10 @@ class CosineWindowAttention(InWindows):
             _, k, v = rearrange(projected, "s m (qkv h d) -> qkv s h m d", qkv=3, h=self.heads)
         q = F.normalize(q, dim=-1) * self.logit_scale.clamp(max=math.log(100)).exp()
         mask = self.windows.scores(self.bias(), images=x.shape[0])
-        mixed = attention(q, F.normalize(k, dim=-1), v, mask=mask, scale=1.0)
-        return self.windows.join(self.output(rearrange(mixed, "s h n d -> s n (h d)")))
+        dropout = self.attention_dropout.rate
+        mixed = attention(q, F.normalize(k, dim=-1), v, mask=mask, scale=1.0, dropout=dropout)
+        mixed = self.output(rearrange(mixed, "s h n d -> s n (h d)"))
+        return self.windows.join(self.projection_dropout(mixed))
 
 
 class PreNorm(nn.Module):
@@ -171,11 +202,14 @@ class Block(nn.Module):
         heads: heads of the attention.
         windows: how maps are cut.
         drop_path: probability of dropping a branch.
-        attention: makes the attention, as ``WindowAttention``, from the width, ``heads`` and ``windows``.
+        attention: makes the attention, as ``WindowAttention``, from the width, ``heads``, ``windows``, and those of
+            ``attention_dropout`` and ``projection_dropout`` that are above 0.
         residual: makes the residual wrapper, such as ``PreNorm``, from the width, ``drop_path`` and a given ``norm``.
         mlp: makes the perceptron from the width, ``hidden`` and a given ``activation``.
         norm: makes the norms from their width; those of ``residual`` when not given.
         activation: makes the non-linearity of the perceptron; ``nn.GELU`` when not given.
+        attention_dropout: probability of dropping a weight of the attention.
+        projection_dropout: probability of dropping what the attention gives.
 
     Raises:
         ValueError: if ``heads`` does not divide ``dim``.
@@ -193,9 +227,12 @@ class Block(nn.Module):
         mlp: Make = MLP,
         norm: Make | None = None,
         activation: Make | None = None,
+        attention_dropout: float = 0.0,
+        projection_dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.attention = attention(dim, heads=check_heads(dim, heads), windows=windows)
+        dropouts = given(attention_dropout=attention_dropout or None, projection_dropout=projection_dropout or None)
+        self.attention = attention(dim, heads=check_heads(dim, heads), windows=windows, **dropouts)
         self.attention_residual = residual(dim, drop_path=drop_path, **given(norm=norm))
         self.mlp = mlp(dim, hidden=4 * dim, **given(activation=activation))
         self.mlp_residual = residual(dim, drop_path=drop_path, **given(norm=norm))
@@ -238,7 +275,7 @@ class PostNormMerging(OwnLayers):
         return self.norm(self.reduction(four_neighbours(x)))
 
 
-class Swin(nn.Module):
+class Swin(Backbone):
     """Patches, stages of blocks with windows shifted in every second one, and a head (figure 3).
 
     Stage ``i`` works on a map of 1 / 2^i the grid of patches, rounded up, with tokens 2^i times as wide.
@@ -254,10 +291,12 @@ class Swin(nn.Module):
         windows: makes the cut of a block's map from its ``grid``, ``window`` and whether it is ``shifted``.
         norm: makes every norm from its width, also those of blocks and mergings; ``nn.LayerNorm`` when not given.
         drop_path: probability of dropping a branch in the last block; it grows linearly from 0 at the first.
-        options: of ``block``; those of ``Block`` are ``attention``, ``residual``, ``mlp`` and ``activation``.
+        options: of ``block``; those of ``Block`` are ``attention``, ``residual``, ``mlp``, ``activation``,
+            ``attention_dropout`` and ``projection_dropout``.
 
     Raises:
-        ValueError: if there are not as many depths as heads, or if a stage's heads do not divide its width.
+        ValueError: if there are not as many depths as heads, if a stage's heads do not divide its width, or if
+            ``num_classes`` is neither None nor 1 or more.
     """
 
     def __init__(
@@ -289,10 +328,11 @@ class Swin(nn.Module):
             cuts = [windows(grid, window=self.window, shifted=j % 2 == 1) for j in range(depths[i])]
             made = {"heads": heads[i], **told, **options}
             blocks = (block(dim, windows=cut, drop_path=next(rates), **made) for cut in cuts)
-            stage.add_module("blocks", nn.Sequential(*blocks))
+            stage.add_module("blocks", Blocks(*blocks))
             self.stages.append(stage)
-        self.norm = own(self.widths[-1])
-        self.head = nn.Identity() if num_classes is None else nn.Linear(self.widths[-1], num_classes)
+        self.num_features = self.widths[-1]
+        self.norm = own(self.num_features)
+        self.head = linear_head(self.num_features, num_classes)
         self.initialise(truncated_normal)
 
     @property
@@ -308,25 +348,28 @@ class Swin(nn.Module):
             initialise(*merging, *blocks.children(), start=start)
         start(self.head)
 
-    def features(self, images: Float[Tensor, "b ch y x"]) -> tuple[Float[Tensor, "b _ _ _"], ...]:
+    def features(
+        self, images: Float[Tensor, "b ch y x"], out_indices: Indices | None = None
+    ) -> list[Float[Tensor, "b _ _ _"]]:
         """The map of every stage, the finest first: ``b c y x``, as heads for detection and segmentation need them.
 
         Raises:
-            ValueError: for images of another size than the model was built for.
+            ValueError: for images of another size than the model was built for, or if there is no such map.
         """
+        wanted, maps = which_maps(out_indices, len(self.stages)), {}
         tokens, (rows, columns) = self.patches(images), self.patches.grid
         if tokens.shape[1] != rows * columns:
             raise ValueError(f"the stem made {tokens.shape[1]} tokens, but its grid has {rows} x {columns}")
         x = self.patch_norm(tokens).unflatten(1, (rows, columns))
-        maps = []
-        for stage in self.stages:
+        for i, stage in zip(range(1 + max(wanted, default=-1)), self.stages, strict=False):
             x = stage(x)
-            maps.append(x.movedim(-1, 1))
-        return tuple(maps)
+            if i in wanted:
+                maps[i] = x.movedim(-1, 1)
+        return [maps[i] for i in wanted]
 
     def forward(self, images: Float[Tensor, "b ch y x"]) -> Float[Tensor, "b k"]:
         """Logits of the ``k`` classes, or the mean of the normalised tokens where the model has no head."""
-        return self.head(self.norm(self.features(images)[-1].movedim(1, -1)).mean((1, 2)))
+        return self.head(self.norm(self.features(images, [-1])[0].movedim(1, -1)).mean((1, 2)))
 
     def resize(self, image_size: Size, *, window: Size | None = None) -> "Swin":
         """Make the model, in place, expect images of another size, and with ``window`` attend within other windows.
@@ -338,8 +381,10 @@ class Swin(nn.Module):
             ValueError: if patches do not tile an image of that size.
             TypeError: if the stem is of one size only.
         """
-        window = self.window if window is None else pair(window)
+        before, window = (self.grids, self.window), self.window if window is None else pair(window)
         resize_stem(self.patches, image_size)
+        if (self.grids, window) == before:
+            return self
         self.window = window
         for stage, grid in zip(self.stages, self.grids, strict=True):
             regrid(stage, grid, window=window)

@@ -23,8 +23,9 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from attention_notes.nn.attention import attention
+from attention_notes.nn.attention import AttentionDropout, attention
 from attention_notes.nn.block import PreNormBlock
+from attention_notes.nn.checkpointing import Blocks
 from attention_notes.nn.drop_path import depth_rates
 from attention_notes.nn.heads import check_heads
 from attention_notes.nn.initialise import Start, initialise, zero_bias
@@ -33,6 +34,7 @@ from attention_notes.nn.norms import layer_norm
 from attention_notes.nn.protocols import Make, Pooling, Stem, Tokens, resize_stem
 from attention_notes.nn.sizes import Size, pair
 from attention_notes.nn.variants import given, lookup
+from attention_notes.nn.vision import Backbone, Indices, linear_head, which_maps
 from attention_notes.weights.pretrained import pretrainable
 
 
@@ -94,16 +96,18 @@ class SelfAttention(nn.Module):
         dim: width ``c`` of the tokens.
         heads: number of heads ``h``; must divide ``dim``.
         qkv_bias: whether U_qkv has a bias.
+        attention_dropout: probability of dropping an entry of A.
 
     Raises:
         ValueError: if ``heads`` does not divide ``dim``.
     """
 
-    def __init__(self, dim: int, *, heads: int, qkv_bias: bool = True) -> None:
+    def __init__(self, dim: int, *, heads: int, qkv_bias: bool = True, attention_dropout: float = 0.0) -> None:
         super().__init__()
         self.heads = check_heads(dim, heads)
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.output = nn.Linear(dim, dim)
+        self.attention_dropout = AttentionDropout(attention_dropout)
 
     def initialise(self, start: Start) -> None:
         """Draw both maps."""
@@ -113,7 +117,8 @@ class SelfAttention(nn.Module):
     def forward(self, z: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
         """Let every token look at every token."""
         q, k, v = rearrange(self.qkv(z), "b n (qkv h d) -> qkv b h n d", qkv=3, h=self.heads)
-        return self.output(rearrange(attention(q, k, v), "b h n d -> b n (h d)"))
+        mixed = attention(q, k, v, dropout=self.attention_dropout.rate)
+        return self.output(rearrange(mixed, "b h n d -> b n (h d)"))
 
 
 class Block(PreNormBlock):
@@ -126,11 +131,14 @@ class Block(PreNormBlock):
         dim: width ``c`` of the tokens.
         heads: heads of the attention.
         hidden: hidden width of the MLP.
-        attention: makes MSA from the width and ``heads``; is told ``qkv_bias=False`` where there is to be none.
+        attention: makes MSA from the width and ``heads``; is told ``qkv_bias=False`` where there is to be none, and
+            ``attention_dropout`` where it is above 0.
         mlp: makes MLP from the width, ``hidden`` and ``dropout``, and from ``activation`` where it is given.
         activation: makes the non-linearity of the MLP; ``nn.GELU`` when not given.
         qkv_bias: whether the attention's map to queries, keys and values has a bias.
         dropout: probability of dropping, after every linear map but ``qkv`` (appendix B.1).
+        attention_dropout: probability of dropping a weight of the attention, as in the authors' code.
+        projection_dropout: probability of dropping what MSA gives; ``dropout`` when not given.
         options: ``drop_path``, ``norm`` and ``layer_scale`` as in ``PreNormBlock``; the paper has none of the last.
     """
 
@@ -145,13 +153,16 @@ class Block(PreNormBlock):
         activation: Make | None = None,
         qkv_bias: bool = True,
         dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        projection_dropout: float | None = None,
         **options: Any,
     ) -> None:
+        told = given(qkv_bias=None if qkv_bias else False, attention_dropout=attention_dropout or None)
         super().__init__(
             dim,
-            attention=attention(dim, heads=heads, **({} if qkv_bias else {"qkv_bias": False})),
+            attention=attention(dim, heads=heads, **told),
             mlp=mlp(dim, hidden=hidden, dropout=dropout, **given(activation=activation)),
-            dropout=dropout,
+            dropout=dropout if projection_dropout is None else projection_dropout,
             **options,
         )
 
@@ -160,6 +171,7 @@ class ClassToken(nn.Module):
     """A learned token in front of the patches; what it has become at the end stands for the image (section 3.1)."""
 
     extra = 1
+    no_weight_decay = ("token",)
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -199,7 +211,7 @@ def glorot(layer: nn.Module, *, parts: int = 1) -> None:
         zero_bias(layer)
 
 
-class VisionTransformer(nn.Module):
+class VisionTransformer(Backbone):
     """Tokens of patches, a Transformer encoder, and a head on what the pooling reads (equations 1 to 4).
 
         z_0 = [x_class; x_p^1 E; ...; x_p^N E] + E_pos
@@ -221,10 +233,14 @@ class VisionTransformer(nn.Module):
         registers: number of learned tokens behind the class token that have no position and that nobody reads at the
             end (Darcet et al. 2023, arXiv 2309.16588).
         class_position: whether the pooling's own token has a position; in DeiT III it has none.
-        options: of ``block``; those of ``Block`` are ``attention``, ``mlp``, ``activation``, ``qkv_bias`` and
-            ``layer_scale``.
+        options: of ``block``; those of ``Block`` are ``attention``, ``mlp``, ``activation``, ``qkv_bias``,
+            ``layer_scale``, ``attention_dropout`` and ``projection_dropout``.
+
+    Raises:
+        ValueError: if ``num_classes`` is neither None nor 1 or more.
     """
 
+    no_weight_decay = ("positions", "registers")
     registers: nn.Parameter | None
 
     def __init__(
@@ -248,6 +264,7 @@ class VisionTransformer(nn.Module):
         super().__init__()
         self.patches = patches
         dim, (rows, columns) = patches.dim, patches.grid
+        self.num_features = dim
         self.pooling = pooling(dim)
         self.placed = self.pooling.extra if class_position else 0
         self.positions = nn.Parameter(torch.empty(1, rows * columns + self.placed, dim).normal_(std=0.02))
@@ -257,9 +274,9 @@ class VisionTransformer(nn.Module):
         norm = norm or layer_norm
         self.pre_norm = norm(dim) if pre_norm else nn.Identity()
         rates = depth_rates(drop_path, depth)
-        self.blocks = nn.Sequential(*(block(dim, drop_path=rate, **options) for rate in rates))
+        self.blocks = Blocks(*(block(dim, drop_path=rate, **options) for rate in rates))
         self.norm = norm(dim)
-        self.head = nn.Identity() if num_classes is None else nn.Linear(dim, num_classes)
+        self.head = linear_head(dim, num_classes)
         self.initialise(glorot)
         if isinstance(self.head, nn.Linear):
             nn.init.trunc_normal_(self.head.weight, std=0.02)
@@ -269,11 +286,28 @@ class VisionTransformer(nn.Module):
         initialise(*self.blocks, start=start)
         start(self.head)
 
-    def tokens(self, images: Float[Tensor, "b ch y x"]) -> Float[Tensor, "b n c"]:
-        """All tokens after the last norm: first the class token and the registers, where there are such."""
+    def embed(self, images: Float[Tensor, "b ch y x"]) -> Float[Tensor, "b n c"]:
+        """The tokens that enter the blocks, z_0: first the class token and the registers, where there are such."""
         z = self.dropout(self.pooling.prepend(self.patches(images)) + self._places())
-        z = self.pre_norm(self._registered(z))
+        return self.pre_norm(self._registered(z))
+
+    def tokens(self, images: Float[Tensor, "b ch y x"]) -> Float[Tensor, "b n c"]:
+        """All tokens after the last norm, in the order of ``embed``."""
+        z = self.embed(images)
         return self.norm(self.blocks(z))
+
+    def features(
+        self, images: Float[Tensor, "b ch y x"], out_indices: Indices | None = None
+    ) -> list[Float[Tensor, "b c gy gx"]]:
+        """The patch tokens after each block, on their grid, as in ``VisionModel``; the last norm is not applied."""
+        wanted, grid = which_maps(out_indices, len(self.blocks)), self.patches.grid
+        first = self.pooling.extra + (0 if self.registers is None else self.registers.shape[1])
+        z, maps = self.embed(images), {}
+        for i, block in zip(range(1 + max(wanted, default=-1)), self.blocks, strict=False):
+            z = self.blocks.run(block, z)
+            if i in wanted:
+                maps[i] = z[:, first:].mT.unflatten(2, grid)
+        return [maps[i] for i in wanted]
 
     def read(self, tokens: Float[Tensor, "b n c"]) -> Float[Tensor, "b *_"]:
         """What the pooling reads from all tokens but the registers."""
@@ -327,6 +361,7 @@ def resize_positions(
     Raises:
         ValueError: if the ``n`` rows are not ``extra`` and one for each cell of ``grid``.
     """
+    grid, to = pair(grid), pair(to)
     (rows, columns), n = grid, positions.shape[1]
     if n != extra + rows * columns:
         raise ValueError(
