@@ -34,7 +34,7 @@ from attention_notes.nn.initialise import OwnLayers, Start, initialise, truncate
 from attention_notes.nn.mlp import MLP
 from attention_notes.nn.norms import layer_norm
 from attention_notes.nn.protocols import Make, Pooling
-from attention_notes.nn.sizes import Size, pair
+from attention_notes.nn.sizes import Size, check_images, pair
 from attention_notes.nn.variants import lookup
 from attention_notes.papers.vit import MeanPooling
 from attention_notes.weights.pretrained import pretrainable
@@ -54,18 +54,21 @@ class PatchEmbedding(OwnLayers):
         norm: makes the norm from the width.
 
     Raises:
-        ValueError: in ``forward``, if windows without padding leave rows or columns of the map out.
+        ValueError: in ``forward``, if windows without padding leave rows or columns of the map out, or if it has other
+            channels or axes.
     """
 
     def __init__(
         self, channels: int, *, dim: int, stride: int, kernel: int, padding: int = 0, norm: Make = nn.LayerNorm
     ) -> None:
         super().__init__()
+        self.channels = channels
         self.projection = nn.Conv2d(channels, dim, kernel, stride=stride, padding=padding)
         self.norm = norm(dim)
 
     def forward(self, x: Float[Tensor, "b ch y x"]) -> Float[Tensor, "b gy gx c"]:
         """One token for each window."""
+        check_images(x, self.channels)
         rows, columns, stride = *x.shape[2:], self.projection.stride[0]
         if self.projection.kernel_size[0] == stride and (rows % stride or columns % stride):
             raise ValueError(

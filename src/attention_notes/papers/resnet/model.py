@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from attention_notes.nn.initialise import OwnLayers, Start, initialise
 from attention_notes.nn.protocols import Make
+from attention_notes.nn.sizes import check_images
 from attention_notes.nn.variants import given, lookup
 
 
@@ -159,6 +160,7 @@ class ResNet(nn.Module):
         activation: Make | None = None,
     ) -> None:
         super().__init__()
+        self.channels = channels
         first = convolution(channels, width, 7, stride=2, **given(norm=norm))
         self.stem = nn.Sequential(first, (activation or nn.ReLU)(), nn.MaxPool2d(3, 2, 1))
         parts = {"branch": branch or (lambda _: nn.Identity()), **given(norm=norm, activation=activation)}
@@ -179,7 +181,12 @@ class ResNet(nn.Module):
         initialise(first, *(each for stage in self.stages for each in stage.children()), start=kaiming)
 
     def features(self, images: Float[Tensor, "b ch y x"]) -> tuple[Float[Tensor, "b _ gy gx"], ...]:
-        """The map of every stage, ``b c y x``, at strides 4, 8, 16, 32, or less where a stage is dilated."""
+        """The map of every stage, ``b c y x``, at strides 4, 8, 16, 32, or less where a stage is dilated.
+
+        Raises:
+            ValueError: for images of other channels or axes.
+        """
+        check_images(images, self.channels)
         x, maps = self.stem(images), []
         for stage in self.stages:
             x = stage(x)

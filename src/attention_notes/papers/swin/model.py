@@ -25,16 +25,17 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from attention_notes.nn.attention import attention
+from attention_notes.nn.derived import returns_from_meta
 from attention_notes.nn.drop_path import DropPath, depth_rates
 from attention_notes.nn.heads import check_heads
 from attention_notes.nn.initialise import OwnLayers, Start, initialise, truncated_normal
 from attention_notes.nn.mlp import MLP
+from attention_notes.nn.norms import unit
 from attention_notes.nn.protocols import Cut, Make, Pair, Stem, regrid, resize_stem
 from attention_notes.nn.sizes import Size, pair
 from attention_notes.nn.variants import given, lookup
@@ -116,17 +117,20 @@ class CosineWindowAttention(InWindows):
 
     def forward(self, x: Float[Tensor, "b gy gx c"]) -> Float[Tensor, "b gy gx c"]:
         """Let every token look at its window."""
-        biases = torch.cat([self.query_bias, torch.zeros_like(self.query_bias), self.value_bias])
         tokens = self.windows.cut(x)
-        projected = F.linear(tokens, self.qkv.weight, biases)
-        q, k, v = rearrange(projected, "s n (qkv h d) -> qkv s h n d", qkv=3, h=self.heads)
+        q, k, v = rearrange(self._projected(tokens), "s n (qkv h d) -> qkv s h n d", qkv=3, h=self.heads)
         if (around := self.windows.cut_keys(x, tokens)) is not tokens:
-            projected = F.linear(around, self.qkv.weight, biases)
-            _, k, v = rearrange(projected, "s m (qkv h d) -> qkv s h m d", qkv=3, h=self.heads)
-        q = F.normalize(q, dim=-1) * self.logit_scale.clamp(max=math.log(100)).exp()
+            _, k, v = rearrange(self._projected(around), "s m (qkv h d) -> qkv s h m d", qkv=3, h=self.heads)
+        q = unit(q) * self.logit_scale.clamp(max=math.log(100)).exp()
         mask = self.windows.scores(self.bias(), images=x.shape[0])
-        mixed = attention(q, F.normalize(k, dim=-1), v, mask=mask, scale=1.0)
+        mixed = attention(q, unit(k), v, mask=mask, scale=1.0)
         return self.windows.join(self.output(rearrange(mixed, "s h n d -> s n (h d)")))
+
+    def _projected(self, tokens: Float[Tensor, "s n c"]) -> Float[Tensor, "s n 3*c"]:
+        """Queries, keys and values side by side."""
+        biases = torch.cat([self.query_bias, torch.zeros_like(self.query_bias), self.value_bias])
+        projected = self.qkv(tokens)
+        return projected + biases.to(projected.dtype)
 
 
 class PreNorm(nn.Module):
@@ -294,6 +298,7 @@ class Swin(nn.Module):
         self.norm = own(self.widths[-1])
         self.head = nn.Identity() if num_classes is None else nn.Linear(self.widths[-1], num_classes)
         self.initialise(truncated_normal)
+        returns_from_meta(self)
 
     @property
     def grids(self) -> list[Pair]:
@@ -321,12 +326,12 @@ class Swin(nn.Module):
         maps = []
         for stage in self.stages:
             x = stage(x)
-            maps.append(x.movedim(-1, 1))
+            maps.append(x.permute(0, 3, 1, 2))
         return tuple(maps)
 
     def forward(self, images: Float[Tensor, "b ch y x"]) -> Float[Tensor, "b k"]:
         """Logits of the ``k`` classes, or the mean of the normalised tokens where the model has no head."""
-        return self.head(self.norm(self.features(images)[-1].movedim(1, -1)).mean((1, 2)))
+        return self.head(self.norm(self.features(images)[-1].permute(0, 2, 3, 1)).mean((1, 2)))
 
     def resize(self, image_size: Size, *, window: Size | None = None) -> "Swin":
         """Make the model, in place, expect images of another size, and with ``window`` attend within other windows.
