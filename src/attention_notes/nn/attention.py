@@ -39,7 +39,7 @@ def attention_weights(
     """
     _check_widths(q, k)
     _check_mask(mask, q, k)
-    scores = q @ k.mT * (q.shape[-1] ** -0.5 if scale is None else scale)
+    scores = q @ k.transpose(-2, -1) * (q.shape[-1] ** -0.5 if scale is None else scale)
     if mask is None:
         return scores.softmax(-1)
     bias = mask if mask.is_floating_point() else scores.new_zeros(()).masked_fill(~mask, float("-inf"))
@@ -67,7 +67,11 @@ def attention(
         raise ValueError(f"{k.shape[-2]} keys but {v.shape[-2]} values: each key needs exactly one value")
     if mask is not None and mask.ndim < 2:  # the fused kernel needs two axes
         mask = mask.expand(1, k.shape[-2])
-    return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, attn_mask=mask, scale=scale)
+    mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, attn_mask=mask, scale=scale)
+    if mask is not None and mask.requires_grad and torch.compiler.is_exporting():
+        # kernels lay their output out differently, and which one runs depends on gradients: exporters mix them up
+        mixed = mixed.clone(memory_format=torch.contiguous_format)
+    return mixed
 
 
 class AttentionDropout(nn.Dropout):

@@ -1,8 +1,11 @@
-"""Sizes of images, as users give them."""
+"""Images and their sizes, as users give them."""
 
 from collections.abc import Iterable
 from operator import index
 from typing import Any, SupportsIndex
+
+from torch import Tensor
+from torch.fx import Proxy
 
 Size = SupportsIndex | Iterable[SupportsIndex]
 
@@ -11,7 +14,7 @@ def pair(size: Any) -> tuple[int, int]:
     """Height and width, from both or from one number for both, of whatever kind: a list, numbers of NumPy, a shape.
 
     Raises:
-        ValueError: if they are not one whole number or two.
+        ValueError: if they are not one whole number or two, or if one is below 1.
     """
     try:
         sides = tuple(size)
@@ -22,4 +25,37 @@ def pair(size: Any) -> tuple[int, int]:
     except (TypeError, ValueError):
         message = f"{size!r} is no size: give one whole number for both sides, or two, height and width"
         raise ValueError(message) from None
+    if min(height, width) < 1:
+        raise ValueError(f"{size!r} is no size: height and width are 1 or more")
     return height, width
+
+
+def check_images(images: Tensor, channels: int, *, axes: str = "b ch y x") -> None:
+    """Refuse what is no batch of images: the first part of a model that reads them calls this.
+
+    Args:
+        images: what the model was given; nothing is known of it, and nothing refused, where ``torch.fx`` records.
+        channels: channels of the images that the model was built for.
+        axes: names of the axes; ``ch`` stands for the channels.
+
+    Raises:
+        ValueError: if they have other axes or channels, or are of whole numbers, with their shape and the way out.
+    """
+    if isinstance(images, Proxy):
+        return
+    names, shape = axes.split(), tuple(images.shape)
+    kind = "clip" if "t" in names else "image"
+    if images.ndim == len(names) - 1:
+        raise ValueError(f"one {kind} of shape {shape}, but the model reads batches {axes!r}: give it {kind}[None]")
+    if images.ndim != len(names):
+        raise ValueError(f"{kind}s of shape {shape}, but the model reads batches {axes!r}, with {len(names)} axes")
+    if shape[names.index("ch")] != channels:
+        raise ValueError(
+            f"{kind}s of shape {shape} have {shape[names.index('ch')]} channels, but the model was built for "
+            f"channels={channels} and reads batches {axes!r}"
+        )
+    if not images.is_floating_point():
+        raise ValueError(
+            f"{kind}s of {images.dtype}, but the model computes with floating-point numbers: divide by 255, and "
+            "normalise as in its training"
+        )

@@ -4,6 +4,7 @@ Liu et al. 2021, arXiv 2103.14030 (Swin Transformer) and 2111.09883 (Swin Transf
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -119,6 +120,9 @@ class ContinuousPositionBias(Derived):
     log2(1 + |x|) / log2(8), with their sign, and the sigmoid keeps the bias between 0 and 16; the paper's equations
     have neither.
 
+    That window is in the state dict, as ``trained``, since no parameter has its size. From a state dict without it, as
+    others have them, the network counts as trained in the window for which the module was made.
+
     Args:
         heads: number of heads ``h``.
         window: rows and columns of a window.
@@ -126,13 +130,16 @@ class ContinuousPositionBias(Derived):
     """
 
     no_weight_decay = ("network",)
+    remembers = ("trained",)
+    trained: Tensor
     coordinates: Tensor
     index: Tensor
 
     def __init__(self, heads: int, *, window: Pair, keys: Pair | None = None) -> None:
         super().__init__()
-        self.trained = _reach(window, keys or window)
+        self.trained_in = _reach(window, keys or window)
         self.network = nn.Sequential(nn.Linear(2, 512), nn.ReLU(), nn.Linear(512, heads, bias=False))
+        self.register_buffer("trained", torch.empty(0))
         self.register_buffer("coordinates", torch.empty(0), persistent=False)
         self.register_buffer("index", torch.empty(0), persistent=False)
         self.resize(window, keys)
@@ -144,7 +151,7 @@ class ContinuousPositionBias(Derived):
 
     def forward(self) -> Float[Tensor, "h n m"]:
         """The bias of every pair of a window."""
-        return spread(16 * self.network(self.coordinates).sigmoid().movedim(-1, 0), self.index)
+        return spread(16 * self.network(self.coordinates).sigmoid().permute(2, 0, 1), self.index)
 
     def resize(self, window: Pair, keys: Pair | None = None) -> None:
         """Evaluate the network at the offsets of another window; no parameter changes."""
@@ -152,12 +159,21 @@ class ContinuousPositionBias(Derived):
         self.rebuild()
 
     def rebuild(self) -> None:
-        """The offsets as the network reads them, and the index of every pair."""
-        sides = zip(self.window, self.keys, _reach(self.window, self.keys), self.trained, strict=True)
+        """The offsets as the network reads them, the index of every pair, and what the state dict holds."""
+        sides = zip(self.window, self.keys, _reach(self.window, self.keys), self.trained_in, strict=True)
         axes = [torch.arange(1 + r - w - k, r) / max(t - 1, 1) for w, k, r, t in sides]
         offsets = 8 * torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
         self.coordinates = (offsets.sign() * (1 + offsets.abs()).log2() / math.log2(8)).to(self.coordinates)
         self.index = relative_index(self.window, self.keys).to(self.coordinates.device)
+        self.trained = torch.tensor(self.trained_in, device=self.coordinates.device)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        stored = state_dict.setdefault(f"{prefix}trained", self.trained)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        if stored.shape == self.trained.shape and not stored.is_meta:
+            rows, columns = stored.tolist()
+            self.trained_in = rows, columns
+            self.rebuild()
 
 
 class Windows(Derived):

@@ -17,6 +17,8 @@ import torch
 from einops import EinopsError, rearrange
 from torch import Tensor, nn
 
+from attention_notes.nn.derived import remembered
+
 State = Mapping[str, Tensor]
 _AXES = re.compile(r"\([^)]*\)|\w+")
 Row = tuple[str | tuple[str, ...], str | tuple[str, ...]] | tuple[str | tuple[str, ...], str | tuple[str, ...], str]
@@ -63,7 +65,7 @@ class Layout:
 
     def unnamed(self, model: nn.Module) -> list[str]:
         """Names of the model's tensors that no row fits: where there are some, the layout is not one of such models."""
-        return [name for name in model.state_dict() if _match(self.rows, name) is None]
+        return [name for name in _weights(model) if _match(self.rows, name) is None]
 
     def matches(self, names: Iterable[str]) -> list[Match]:
         """The rows of all of our tensors, each once."""
@@ -71,8 +73,8 @@ class Layout:
 
     def misfits(self, state: State, model: nn.Module) -> tuple[list[str], list[str]]:
         """Names of theirs that ``state`` lacks, and names in it that stand for nothing in ``model``."""
-        wanted = {name for match in self.matches(model.state_dict()) for name in match.theirs}
-        unknown = state.keys() - wanted - self.derived(model).keys()
+        wanted = {name for match in self.matches(_weights(model)) for name in match.theirs}
+        unknown = state.keys() - wanted - self.derived(model).keys() - remembered(model)
         unused = [_regex(pattern) for pattern in self.unused]
         unknown = {name for name in unknown if not any(pattern.fullmatch(name) for pattern in unused)}
         return sorted(wanted - state.keys()), sorted(unknown)
@@ -83,7 +85,7 @@ class Layout:
         ``state`` may hold other tensors under the model's names, such as their gradients; what follows from the
         model's sizes is then left out.
         """
-        ours = model.state_dict() if state is None else state
+        ours = _weights(model, state)
         sizes, theirs = self.sizes(model), dict[str, Tensor]()
         for match in self.matches(ours):
             parts = [ours[name] for name in match.ours]
@@ -117,8 +119,8 @@ class Layout:
                     f"{name} of shape {tuple(there.shape)} is not the {tuple(value.shape)} that follows from the "
                     "model's sizes: build it for the image size and window of the weights, load, then resize it"
                 )
-        shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
-        sizes, ours = self.sizes(model), dict[str, Tensor]()
+        shapes = {name: tensor.shape for name, tensor in _weights(model).items()}
+        sizes, ours = self.sizes(model), {name: state[name] for name in remembered(model) & state.keys()}
         for match in self.matches(shapes):
             known = {**sizes, **_lengths(match, shapes[match.ours[0]])}
             parts = [_reshape(state[name], match.pattern, known, name) for name in match.theirs]
@@ -129,6 +131,12 @@ class Layout:
                 raise ValueError(f"weights of other shapes than the model's: {given} for {wanted}")
             ours |= zip(match.ours, pieces, strict=True)
         return ours
+
+
+def _weights(model: nn.Module, state: State | None = None) -> dict[str, Tensor]:
+    """The state of a model, or tensors under its names, without what nobody else's models have."""
+    everything, own = model.state_dict() if state is None else state, remembered(model)
+    return {name: tensor for name, tensor in everything.items() if name not in own}
 
 
 def _tuple(names: str | tuple[str, ...]) -> tuple[str, ...]:

@@ -177,6 +177,7 @@ class DNL(nn.Module):
 
     def __init__(self, channels: int, *, attention: Callable[[int], nn.Module] = Disentangled) -> None:
         super().__init__()
+        self.channels = channels
         self.value = nn.Linear(channels, channels, bias=False)
         self.attention = attention(channels)
         _start(self.value)
@@ -184,11 +185,11 @@ class DNL(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c *s"]) -> Float[Tensor, "b c *s"]:
         """Let every position look at every position, and add what it found."""
-        if x.shape[1] != self.value.in_features:
-            raise ValueError(f"a map of {x.shape[1]} channels, but the block was built for {self.value.in_features}")
-        tokens = x.flatten(2).mT
+        if x.shape[1] != self.channels:
+            raise ValueError(f"a map of {x.shape[1]} channels, but the block was built for {self.channels}")
+        tokens = x.flatten(2).transpose(1, 2)
         y = self.attention(tokens, self.value(tokens)).expand_as(tokens)
-        return x + y.mT.unflatten(2, x.shape[2:])
+        return x + y.transpose(1, 2).unflatten(2, x.shape[2:])
 
 
 class DNLNet(nn.Module):

@@ -54,8 +54,10 @@ class LayerNorm(nn.Module):
     def forward(self, x: Float[Tensor, "*b c"]) -> Float[Tensor, "*b c"]:
         """The same in training and in evaluation: a token is all that it needs."""
         _check_width(x, self.weight)
+        x, kind = _wide(x), x.dtype
         centred = x - x.mean(-1, keepdim=True)
-        return self.weight * centred / (centred.square().mean(-1, keepdim=True) + self.eps).sqrt() + self.bias
+        y = self.weight * centred / (centred.square().mean(-1, keepdim=True) + self.eps).sqrt() + self.bias
+        return y.to(kind)
 
 
 class RMSNorm(nn.Module):
@@ -74,7 +76,8 @@ class RMSNorm(nn.Module):
     def forward(self, x: Float[Tensor, "*b c"]) -> Float[Tensor, "*b c"]:
         """The same in training and in evaluation."""
         _check_width(x, self.weight)
-        return self.weight * x / (x.square().mean(-1, keepdim=True) + self.eps).sqrt()
+        x, kind = _wide(x), x.dtype
+        return (self.weight * x / (x.square().mean(-1, keepdim=True) + self.eps).sqrt()).to(kind)
 
 
 class BatchNorm(nn.Module):
@@ -175,7 +178,7 @@ class PowerNorm(nn.Module):
         _check_width(x, self.weight)
         if not self.training:
             return self.weight * x / (self.running_square + self.eps).sqrt() + self.bias
-        square = x.detach().flatten(0, -2).square().mean(0)
+        square = _wide(x.detach()).flatten(0, -2).square().mean(0).to(x.dtype)
         self.steps += 1
         exact = self.steps <= self.warmup
         psi = (torch.where(exact, square, self.running_square) + self.eps).sqrt()
@@ -245,6 +248,11 @@ def start_as_analysed(stack: Stack) -> Stack:
         if name.endswith("bias"):
             nn.init.zeros_(parameter)
     return stack
+
+
+def _wide(x: Tensor) -> Tensor:
+    """In single precision at least: the square of 256 is too large for float16."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _check_width(x: Tensor, weight: Tensor) -> None:

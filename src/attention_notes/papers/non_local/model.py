@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from attention_notes.nn.attention import attention, attention_weights
 from attention_notes.nn.initialise import zero_bias
+from attention_notes.nn.sizes import check_images
 from attention_notes.nn.variants import lookup
 from attention_notes.nn.vision import Backbone, Indices, which_maps
 from attention_notes.papers.resnet import ResNet, resnet
@@ -92,7 +93,7 @@ class DotProduct(nn.Module):
         self, theta: Float[Tensor, "b n d"], phi: Float[Tensor, "b m d"], g: Float[Tensor, "b m dv"]
     ) -> Float[Tensor, "b n dv"]:
         """``weights(theta, phi) @ g`` as theta (phiᵀ g / m): nothing comes between, so the brackets may move."""
-        return theta @ (phi.mT @ (g / phi.shape[1]))
+        return theta @ (phi.transpose(1, 2) @ (g / phi.shape[1]))
 
 
 class Concatenation(nn.Module):
@@ -239,7 +240,8 @@ class NonLocal(nn.Module):
         if min(x.shape[-min(self.dims, 2) :]) < self.subsample:
             raise ValueError(f"a map of {tuple(x.shape[2:])} has nothing left after subsample={self.subsample}")
         phi, g = (self.subsampling(part, self.pool, x) for part in (self.phi, self.g))
-        return self.theta(x).flatten(2).mT, phi.flatten(2).mT, g.flatten(2).mT
+        theta, phi, g = (part.flatten(2).transpose(1, 2) for part in (self.theta(x), phi, g))
+        return theta, phi, g
 
     def weights(self, x: Float[Tensor, "b c *s"]) -> Float[Tensor, "b n m"]:
         """The literal map f(x_i, x_j) / C(x), for looking; ``forward`` does not hold it."""
@@ -249,7 +251,7 @@ class NonLocal(nn.Module):
     def forward(self, x: Float[Tensor, "b c *s"]) -> Float[Tensor, "b c *s"]:
         """Add to every position what all positions told it."""
         y = self.pairwise(*self.embed(x))
-        return self.norm(self.output(y.mT.unflatten(2, x.shape[2:]))) + x
+        return self.norm(self.output(y.transpose(1, 2).unflatten(2, x.shape[2:]))) + x
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -312,7 +314,8 @@ class C2D(Backbone):
     def features(
         self, clips: Float[Tensor, "b ch t y x"], out_indices: Indices | None = None
     ) -> list[Float[Tensor, "b _ _ _ _"]]:
-        """The map of every stage, ``b c t y x``."""
+        """The map of every stage, ``b c t y x``. Raises ``ValueError`` for clips of other channels or axes."""
+        check_images(clips, self.backbone.channels, axes="b ch t y x")
         stages: Any = self.backbone.stages
         wanted, maps = which_maps(out_indices, len(stages)), {}
         x = self.pool1(_framewise(self.backbone.stem[:-1], clips[:, :, ::2]))
@@ -332,4 +335,4 @@ class C2D(Backbone):
 
 def _framewise(module: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Apply a module for images to every frame of ``b c t y x``."""
-    return module(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
+    return module(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (-1, x.shape[2])).transpose(1, 2)

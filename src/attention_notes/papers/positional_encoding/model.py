@@ -152,7 +152,7 @@ class BucketBias(Biased):
 
     def bias(self, q: Float[Tensor, "*b n d"], k: Float[Tensor, "*b m d"]) -> Float[Tensor, "h n m"]:
         """What is added to the scores: constant along every diagonal."""
-        return self.table[self.bucket(offsets(q.shape[-2], k.shape[-2], q.device))].movedim(-1, 0)
+        return self.table[self.bucket(offsets(q.shape[-2], k.shape[-2], q.device))].permute(2, 0, 1)
 
 
 class GridBias(Biased):
@@ -306,7 +306,7 @@ class ConditionalPositions(nn.Module):
         """What is added to the tokens ``x``; unlike other positions, it depends on them."""
         columns = _filled(x, self.columns or x.shape[1])
         grid = rearrange(x, "b (gy gx) c -> b c gy gx", gx=columns)
-        return self.convolution(grid).flatten(2).mT
+        return self.convolution(grid).flatten(2).transpose(1, 2)
 
 
 def _filled(x: Tensor, columns: int) -> int:
@@ -391,7 +391,7 @@ class Encoder(nn.Module):
         self.positions = positions
         self.after = after
 
-    def forward(self, x: Float[Tensor, "b n c"], *, mask: Mask | None = None) -> Float[Tensor, "b n c"]:
+    def forward(self, x: Float[Tensor, "b n c"], mask: Mask | None = None) -> Float[Tensor, "b n c"]:
         """Tokens in, tokens out; ``mask`` broadcasts to ``b h n n``."""
         for i, layer in enumerate(self.layers):
             if self.positions is not None and i == self.after:

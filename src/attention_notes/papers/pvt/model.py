@@ -35,7 +35,7 @@ from attention_notes.nn.initialise import OwnLayers, Start, initialise, truncate
 from attention_notes.nn.mlp import MLP
 from attention_notes.nn.norms import layer_norm
 from attention_notes.nn.protocols import Make, Pooling
-from attention_notes.nn.sizes import Size, pair
+from attention_notes.nn.sizes import Size, check_images, pair
 from attention_notes.nn.variants import given, lookup
 from attention_notes.nn.vision import Backbone, Indices, linear_head, which_maps
 from attention_notes.papers.vit import MeanPooling
@@ -56,18 +56,21 @@ class PatchEmbedding(OwnLayers):
         norm: makes the norm from the width.
 
     Raises:
-        ValueError: in ``forward``, if windows without padding leave rows or columns of the map out.
+        ValueError: in ``forward``, if windows without padding leave rows or columns of the map out, or if it has other
+            channels or axes.
     """
 
     def __init__(
         self, channels: int, *, dim: int, stride: int, kernel: int, padding: int = 0, norm: Make = nn.LayerNorm
     ) -> None:
         super().__init__()
+        self.channels = channels
         self.projection = nn.Conv2d(channels, dim, kernel, stride=stride, padding=padding)
         self.norm = norm(dim)
 
     def forward(self, x: Float[Tensor, "b ch y x"]) -> Float[Tensor, "b gy gx c"]:
         """One token for each window."""
+        check_images(x, self.channels)
         self.check(x.shape[2], x.shape[3])
         return self.norm(rearrange(self.projection(x), "b c gy gx -> b gy gx c"))
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from attention_notes.nn.checkpointing import Blocks
 from attention_notes.nn.initialise import OwnLayers, Start, initialise
 from attention_notes.nn.protocols import Make
+from attention_notes.nn.sizes import check_images
 from attention_notes.nn.variants import given, lookup
 from attention_notes.nn.vision import Backbone, Indices, linear_head, which_maps
 
@@ -170,6 +171,7 @@ class ResNet(Backbone):
         activation: Make | None = None,
     ) -> None:
         super().__init__()
+        self.channels = channels
         first = convolution(channels, width, 7, stride=2, **given(norm=norm))
         self.stem = nn.Sequential(first, (activation or nn.ReLU)(), nn.MaxPool2d(3, 2, 1))
         parts = {"branch": branch or (lambda _: nn.Identity()), **given(norm=norm, activation=activation)}
@@ -193,7 +195,12 @@ class ResNet(Backbone):
     def features(
         self, images: Float[Tensor, "b ch y x"], out_indices: Indices | None = None
     ) -> list[Float[Tensor, "b _ _ _"]]:
-        """The map of every stage, ``b c y x``, at strides 4, 8, 16, 32, or less where a stage is dilated."""
+        """The map of every stage, ``b c y x``, at strides 4, 8, 16, 32, or less where a stage is dilated.
+
+        Raises:
+            ValueError: for images of other channels or axes, or if there is no such map.
+        """
+        check_images(images, self.channels)
         wanted, x, maps = which_maps(out_indices, len(self.stages)), self.stem(images), {}
         for i, stage in zip(range(1 + max(wanted, default=-1)), self.stages, strict=False):
             x = stage(x)

@@ -25,17 +25,18 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from attention_notes.nn.attention import AttentionDropout, attention
 from attention_notes.nn.checkpointing import Blocks
+from attention_notes.nn.derived import returns_from_meta
 from attention_notes.nn.drop_path import DropPath, depth_rates
 from attention_notes.nn.heads import check_heads
 from attention_notes.nn.initialise import OwnLayers, Start, initialise, truncated_normal
 from attention_notes.nn.mlp import MLP
+from attention_notes.nn.norms import unit
 from attention_notes.nn.protocols import Cut, Make, Pair, Stem, regrid, resize_stem
 from attention_notes.nn.sizes import Size, pair
 from attention_notes.nn.variants import given, lookup
@@ -145,19 +146,22 @@ class CosineWindowAttention(InWindows):
 
     def forward(self, x: Float[Tensor, "b gy gx c"]) -> Float[Tensor, "b gy gx c"]:
         """Let every token look at its window."""
-        biases = torch.cat([self.query_bias, torch.zeros_like(self.query_bias), self.value_bias])
         tokens = self.windows.cut(x)
-        projected = F.linear(tokens, self.qkv.weight, biases)
-        q, k, v = rearrange(projected, "s n (qkv h d) -> qkv s h n d", qkv=3, h=self.heads)
+        q, k, v = rearrange(self._projected(tokens), "s n (qkv h d) -> qkv s h n d", qkv=3, h=self.heads)
         if (around := self.windows.cut_keys(x, tokens)) is not tokens:
-            projected = F.linear(around, self.qkv.weight, biases)
-            _, k, v = rearrange(projected, "s m (qkv h d) -> qkv s h m d", qkv=3, h=self.heads)
-        q = F.normalize(q, dim=-1) * self.logit_scale.clamp(max=math.log(100)).exp()
+            _, k, v = rearrange(self._projected(around), "s m (qkv h d) -> qkv s h m d", qkv=3, h=self.heads)
+        q = unit(q) * self.logit_scale.clamp(max=math.log(100)).exp()
         mask = self.windows.scores(self.bias(), images=x.shape[0])
         dropout = self.attention_dropout.rate
-        mixed = attention(q, F.normalize(k, dim=-1), v, mask=mask, scale=1.0, dropout=dropout)
+        mixed = attention(q, unit(k), v, mask=mask, scale=1.0, dropout=dropout)
         mixed = self.output(rearrange(mixed, "s h n d -> s n (h d)"))
         return self.windows.join(self.projection_dropout(mixed))
+
+    def _projected(self, tokens: Float[Tensor, "s n c"]) -> Float[Tensor, "s n 3*c"]:
+        """Queries, keys and values side by side."""
+        biases = torch.cat([self.query_bias, torch.zeros_like(self.query_bias), self.value_bias])
+        projected = self.qkv(tokens)
+        return projected + biases.to(projected.dtype)
 
 
 class PreNorm(nn.Module):
@@ -334,6 +338,7 @@ class Swin(Backbone):
         self.norm = own(self.num_features)
         self.head = linear_head(self.num_features, num_classes)
         self.initialise(truncated_normal)
+        returns_from_meta(self)
 
     @property
     def grids(self) -> list[Pair]:
@@ -364,12 +369,12 @@ class Swin(Backbone):
         for i, stage in zip(range(1 + max(wanted, default=-1)), self.stages, strict=False):
             x = stage(x)
             if i in wanted:
-                maps[i] = x.movedim(-1, 1)
+                maps[i] = x.permute(0, 3, 1, 2)
         return [maps[i] for i in wanted]
 
     def forward(self, images: Float[Tensor, "b ch y x"]) -> Float[Tensor, "b k"]:
         """Logits of the ``k`` classes, or the mean of the normalised tokens where the model has no head."""
-        return self.head(self.norm(self.features(images, [-1])[0].movedim(1, -1)).mean((1, 2)))
+        return self.head(self.norm(self.features(images, [-1])[0].permute(0, 2, 3, 1)).mean((1, 2)))
 
     def resize(self, image_size: Size, *, window: Size | None = None) -> "Swin":
         """Make the model, in place, expect images of another size, and with ``window`` attend within other windows.

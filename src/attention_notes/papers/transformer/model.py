@@ -257,14 +257,17 @@ class Transformer(nn.Module):
 
     def forward(self, source: Int[Tensor, "b m"], target: Int[Tensor, "b n"]) -> Float[Tensor, "b n v"]:
         """Logits for the token after each target token, all at once (teacher forcing); padding is never looked at."""
-        seen = self.present(source)
+        seen, written = self.present(source), self.present(target)
         causal = torch.ones(target.shape[1], target.shape[1], dtype=torch.bool, device=target.device).tril()
         memory = self.encoder(self.embedding(source), mask=seen)
-        mask = causal & self.present(target)
+        mask = causal & written
         return self.embedding.logits(self.decoder(self.embedding(target), memory, mask=mask, memory_mask=seen))
 
     def present(self, tokens: Int[Tensor, "b m"]) -> Bool[Tensor, "b 1 1 m"]:
-        """Where there is a token and not padding."""
+        """Where there is a token and not padding. Raises ``ValueError`` for tokens that are no batch."""
+        if tokens.ndim != 2:
+            hint = ": for one sequence, give it tokens[None]" if tokens.ndim == 1 else ""
+            raise ValueError(f"tokens of shape {tuple(tokens.shape)}, but the model reads batches 'b n'{hint}")
         return tokens.ne(self.embedding.padding)[:, None, None]
 
     @torch.no_grad()
@@ -319,5 +322,14 @@ def transformer(
 
 
 def learning_rate(step: int, *, dim: int, warmup: int = 4000) -> float:
-    """Equation 3: c^-0.5 min(s^-0.5, s w^-1.5) at step s = 1, 2, ... of a warm-up of w steps."""
+    """Equation 3: c^-0.5 min(s^-0.5, s w^-1.5) at step s = 1, 2, ... of a warm-up of w steps.
+
+    Raises:
+        ValueError: if a number is below 1, as the first step of PyTorch's schedulers is.
+    """
+    if min(step, dim, warmup) < 1:
+        raise ValueError(
+            f"step={step}, dim={dim}, warmup={warmup}: all are 1 or more. The schedulers of PyTorch count from 0: give "
+            "them lambda s: learning_rate(s + 1, ...)"
+        )
     return dim**-0.5 * min(step**-0.5, step * warmup**-1.5)

@@ -32,7 +32,7 @@ from attention_notes.nn.initialise import Start, initialise, zero_bias
 from attention_notes.nn.mlp import MLP
 from attention_notes.nn.norms import layer_norm
 from attention_notes.nn.protocols import Make, Pooling, Stem, Tokens, resize_stem
-from attention_notes.nn.sizes import Size, pair
+from attention_notes.nn.sizes import Size, check_images, pair
 from attention_notes.nn.variants import given, lookup
 from attention_notes.nn.vision import Backbone, Indices, linear_head, which_maps
 from attention_notes.weights.pretrained import pretrainable
@@ -77,7 +77,8 @@ class PatchEmbedding(nn.Module):
 
     def forward(self, images: Float[Tensor, "b ch y x"]) -> Float[Tensor, "b n c"]:
         """Cut, flatten, project. Raises ``ValueError`` for images of other channels or another size."""
-        _check_images(images, self.channels, self.image_size)
+        check_images(images, self.channels)
+        _check_size(images, self.image_size)
         py, px = self.patch
         return self.projection(rearrange(images, "b ch (gy py) (gx px) -> b (gy gx) (ch py px)", py=py, px=px))
 
@@ -434,10 +435,8 @@ def _check_fits(image: tuple[int, int], patch: tuple[int, int]) -> None:
     )
 
 
-def _check_images(images: Tensor, channels: int, size: tuple[int, int]) -> None:
-    _, ch, y, x = images.shape
-    if ch != channels:
-        raise ValueError(f"images have {ch} channels, but the model was built for channels={channels}")
+def _check_size(images: Tensor, size: tuple[int, int]) -> None:
+    y, x = images.shape[2:]
     if (y, x) != size:
         raise ValueError(
             f"images of {y} x {x}, but the model was built for {size[0]} x {size[1]}: build it with "

@@ -131,13 +131,14 @@ class PositionMLP(nn.Module):
 
     def __init__(self, length: int) -> None:
         super().__init__()
+        self.length = length
         self.connect = nn.Linear(length, length)
 
     def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
         """Mix the tokens; there must be as many as the layer was built for, or it raises ``ValueError``."""
-        if x.shape[1] != self.connect.in_features:
-            raise ValueError(f"{x.shape[1]} tokens, but the layer has weights for {self.connect.in_features} places")
-        return self.connect(x.mT).mT
+        if x.shape[1] != self.length:
+            raise ValueError(f"{x.shape[1]} tokens, but the layer has weights for {self.length} places")
+        return self.connect(x.transpose(1, 2)).transpose(1, 2)
 
 
 class Recurrence(nn.Module):
@@ -177,7 +178,7 @@ class Convolution(nn.Conv1d):
 
     def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b s c"]:
         """Mix each token with those around it."""
-        return super().forward(x.mT).mT
+        return super().forward(x.transpose(1, 2)).transpose(1, 2)
 
 
 class Reader(nn.Module):
