@@ -234,20 +234,48 @@ class Preprocessing:
 
     def cut(self, image: Image.Image, *, size: Size) -> Image.Image:
         """The part of the image that the model sees, at the model's size."""
+        (y, x), (rows, columns), (top, left) = self._frame((image.height, image.width), size)
+        return image.resize((columns, rows), _FILTERS[self.interpolation]).crop((left, top, left + x, top + y))
+
+    def place(self, at: tuple[int, int], *, image: tuple[int, int], size: Size) -> tuple[int, int]:
+        """Where a pixel of the image lies in what the model sees.
+
+        Args:
+            at: row and column in the image, from 0 at the top left.
+            image: rows and columns of the image.
+            size: as in a call.
+
+        Raises:
+            ValueError: if the image has no such pixel, or if it is cut away.
+        """
+        (y, x), (rows, columns), (top, left) = self._frame(image, size)
+        if not (0 <= at[0] < image[0] and 0 <= at[1] < image[1]):
+            raise ValueError(f"{at} is no pixel of an image of {image[0]} x {image[1]}: rows and columns count from 0")
+        row, column = int((at[0] + 0.5) * rows / image[0]) - top, int((at[1] + 0.5) * columns / image[1]) - left
+        if not (0 <= row < y and 0 <= column < x):
+            first = math.ceil(top * image[0] / rows), math.ceil(left * image[1] / columns)
+            last = int((top + y) * image[0] / rows) - 1, int((left + x) * image[1] / columns) - 1
+            raise ValueError(
+                f"{at} is cut away before the model sees the image: it sees rows {first[0]} to {last[0]} and columns "
+                f"{first[1]} to {last[1]} of {image[0]} x {image[1]}"
+            )
+        return row, column
+
+    def _frame(self, image: tuple[int, int], size: Size) -> tuple[tuple[int, int], ...]:
+        """Rows and columns of what the model sees, of the scaled image, and where in it the first of them lies."""
         y, x = pair(size)
         if min(y, x) < 1:
             raise ValueError(f"size={size}: a model sees one pixel or more each way")
         if self.crop is None:
-            return image.resize((x, y), _FILTERS[self.interpolation])
-        rows, columns = _covering((image.height, image.width), (y, x), self.crop)
+            return (y, x), (y, x), (0, 0)
+        rows, columns = _covering(image, (y, x), self.crop)
         if rows * columns > _LARGEST:
             raise ValueError(
-                f"an image of {image.height} x {image.width} is too thin: to cover {y} x {x} it would have to be "
-                f"scaled to {rows} x {columns}; cut it yourself, or squash it with crop=None"
+                f"an image of {image[0]} x {image[1]} is too thin: to cover {y} x {x} it would have to be scaled to "
+                f"{rows} x {columns}; cut it yourself, or squash it with crop=None"
             )
         # rounded as in torchvision: halves go to the even neighbour
-        top, left = round((rows - y) / 2), round((columns - x) / 2)
-        return image.resize((columns, rows), _FILTERS[self.interpolation]).crop((left, top, left + x, top + y))
+        return (y, x), (rows, columns), (round((rows - y) / 2), round((columns - x) / 2))
 
     def undo(self, images: Float[Tensor, "1 3 y x"]) -> Float[Tensor, "y x 3"]:
         """What the model saw, to be shown: colours from 0 to 1, on the CPU."""

@@ -83,17 +83,21 @@ MODELS: dict[str, Model] = {
 
 
 def model(name: str) -> Model:
-    """The model of that name.
+    """The model of that name; the family may be left out where only one has such a variant.
 
     Raises:
-        ValueError: if there is none; names those that are near.
+        ValueError: if there is none, or more than one; names those that are near.
     """
-    if name not in MODELS:
-        spelt = {known.lower(): known for known in MODELS} | {m.variant.lower(): m.name for m in MODELS.values()}
-        near = dict.fromkeys(spelt[found] for found in get_close_matches(name.lower(), spelt, n=6, cutoff=0.5))
-        hint = f"did you mean {', '.join(list(near)[:3])}?" if near else f"the families are {', '.join(families())}"
-        raise ValueError(f"unknown model {name!r}; {hint}")
-    return MODELS[name]
+    if name in MODELS:
+        return MODELS[name]
+    if own := [one for one in MODELS.values() if one.variant == name]:
+        if len(own) == 1:
+            return own[0]
+        raise ValueError(f"{name!r} may be {' or '.join(one.name for one in own)}: say which")
+    spelt = {known.lower(): known for known in MODELS} | {m.variant.lower(): m.name for m in MODELS.values()}
+    near = dict.fromkeys(spelt[found] for found in get_close_matches(name.lower(), spelt, n=6, cutoff=0.5))
+    hint = f"did you mean {', '.join(list(near)[:3])}?" if near else f"the families are {', '.join(families())}"
+    raise ValueError(f"unknown model {name!r}; {hint}")
 
 
 def measure(name: str, *, size: int | None = None, **overrides: Any) -> Measured:
