@@ -492,3 +492,23 @@ def test_settings_that_cannot_be_are_refused(wrong, reason, unchecked):
 def test_a_size_of_nothing_is_refused():
     with pytest.raises(ValueError, match=r"size=\(0, 7\)"):
         Preprocessing(**IMAGENET)(Image.new("RGB", (5, 3)), size=(0, 7))
+
+
+@pytest.mark.parametrize("crop", [None, 1.0, 0.8])
+def test_a_pixel_of_the_image_is_found_in_what_the_model_sees(crop):
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    how = Preprocessing(mean=(0.5,) * 3, std=(0.5,) * 3, crop=crop)
+    seen = np.array(how.cut(Image.fromarray(pixels), size=200)).astype(int)
+    away = 0
+    for at in np.ndindex(20, 30):
+        try:
+            row, column = how.place(at, image=(20, 30), size=200)
+        except ValueError as error:
+            away += 1
+            assert "of 20 x 30" in str(error)
+            continue
+        if min(row, column) > 5 and max(row, column) < 195:  # at the border a pixel's middle may be cut away
+            assert abs(seen[row, column] - pixels[at]).max() < 40, (at, row, column)
+    assert away == {None: 0, 1.0: 200, 0.8: 344}[crop]
+    with pytest.raises(ValueError, match="no pixel of an image of 20 x 30"):
+        how.place((20, 0), image=(20, 30), size=200)
