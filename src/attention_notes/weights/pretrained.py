@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from attention_notes.weights import foreign, layouts, load_weights
 from attention_notes.weights.checkpoints import Checkpoint, find
-from attention_notes.weights.files import read_weights
+from attention_notes.weights.files import read_weights, unwrapped
 from attention_notes.weights.hub import fetch
 from attention_notes.weights.layouts import State
 
@@ -56,14 +56,17 @@ def load(build: Callable[..., Any], variant: str, source: Source, **options: Any
         ValueError: if there are no such weights, or if the requested model cannot be derived from them.
         attention_notes.weights.hub.HubError: if they cannot be had.
     """
-    key = build.__name__
+    key, told = build.__name__, dict(options)
     asked = {name: options.pop(name) for name in ("num_classes", "channels", *_RESIZED) if name in options}
-    if fixed := [name for name in options if name not in _IN_TRAINING]:
+    published = isinstance(source, bool | str)
+    if published and (fixed := [name for name in options if name not in _IN_TRAINING]):
         raise ValueError(
             f"weights of {key} {variant!r} are for the model as it is: {', '.join(fixed)} cannot be changed with them; "
             f"num_classes, channels, {', '.join((*_RESIZED, *_IN_TRAINING))} can, where the model has them"
         )
     checkpoint, state, origin = _weights(key, variant, source)
+    if checkpoint is None and (model := _as_told(build, variant, state, told)) is not None:
+        return model
     try:
         first = _first(build, variant, checkpoint, state, {**options, **asked})
         model = build(variant, **first, **options)
@@ -84,14 +87,31 @@ def load(build: Callable[..., Any], variant: str, source: Source, **options: Any
     return model
 
 
+def _as_told(build: Callable[..., Any], variant: str, state: State, told: Mapping[str, Any]) -> Any:
+    """The model as the caller describes it, if the weights are just its own: nothing is then left to guess."""
+    model = build(variant, **told)
+    try:
+        load_weights(model, state)
+    except ValueError:
+        return None
+    model.checkpoint = None
+    return model
+
+
 def _weights(key: str, variant: str, source: Source) -> tuple[Checkpoint | None, State, str]:
     """The published weights, if such they are, the tensors, and what to call them."""
     if isinstance(source, bool | str):
         checkpoint = find(key, variant, source)
         return checkpoint, read_weights(fetch(checkpoint)), checkpoint.repo
     if isinstance(source, Mapping):
-        return None, source, "the state dict"
-    return None, read_weights(source), Path(source).name
+        return None, unwrapped(source), "the state dict"
+    if isinstance(source, PathLike):
+        return None, read_weights(source), Path(source).name
+    hint = "its state_dict()" if isinstance(source, nn.Module) else "False for a model that is not trained"
+    raise ValueError(
+        f"pretrained={type(source).__name__} is none of True, the name of a repository, the path of a file (a Path), "
+        f"and a state dict: give {hint}"
+    )
 
 
 def _first(
@@ -104,6 +124,9 @@ def _first(
         model = build(variant, **{**options, "num_classes": 1, "channels": 3})
     known = foreign(model)
     layout = min(layouts(model).values(), key=lambda one: sum(map(len, one.misfits(state, model))))
+
+    if (missing := layout.misfits(state, model)[0]) and len(missing) > len(state) / 2:
+        raise ValueError(f"no {missing[0]} and {len(missing) - 1} more of what {layout.name} has")
 
     def theirs(ours: str) -> Tensor | None:
         """What is called so here, whoever named it."""
