@@ -129,7 +129,16 @@ def test_a_file_of_weights_is_shown_pictures_as_the_shell_says(capsys, picture, 
     with torch.no_grad():
         model.head.bias[1] = 50.0
     save_file(model.state_dict(), tmp_path / "mine.safetensors")
-    asked = ["predict", str(picture), "--model", "vit:Ti/16", "--weights", str(tmp_path / "mine.safetensors"), "--top", "1"]
+    asked = [
+        "predict",
+        str(picture),
+        "--model",
+        "vit:Ti/16",
+        "--weights",
+        str(tmp_path / "mine.safetensors"),
+        "--top",
+        "1",
+    ]
     assert main(asked) == 2
     assert "give --colours, --interpolation, --crop" in capsys.readouterr().err
     asked += ["--colours", "imagenet", "--interpolation", "bicubic", "--crop", "0.875"]
@@ -216,7 +225,9 @@ def test_it_is_a_module_that_runs():
 
 def test_who_has_read_enough_hears_no_more():
     words = [sys.executable, "-m", "attention_notes", "list"]
-    lines = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    lines = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+    )
     lines.stdout.readline()
     lines.stdout.close()
     assert lines.stderr.read() == b""

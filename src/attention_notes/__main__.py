@@ -75,7 +75,11 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("image", type=Path)
     _takes_a_model(one)
     one.add_argument(
-        "--at", type=int, nargs=2, metavar=("ROW", "COLUMN"), help="the pixel of the picture that looks; the class token"
+        "--at",
+        type=int,
+        nargs=2,
+        metavar=("ROW", "COLUMN"),
+        help="the pixel of the picture that looks; the class token",
     )
     one.add_argument("--out", type=Path, default=Path("attention.png"), help="where to write the drawing")
     one.set_defaults(run=_attend)
@@ -86,10 +90,14 @@ def _takes_a_model(command: argparse.ArgumentParser) -> None:
     command.add_argument("--model", default="vit:B/16", help='a name from the list, "vit:B/16" if not given')
     command.add_argument("--weights", help="a repository from the list, or a file; the first of the list if not given")
     own = command.add_argument_group("for a file of weights, which does not say how it was trained")
-    own.add_argument("--names", type=Path, metavar="FILE", help="the names of the classes, one a line; numbers if not given")
+    own.add_argument(
+        "--names", type=Path, metavar="FILE", help="the names of the classes, one a line; numbers if not given"
+    )
     own.add_argument("--colours", choices=COLOURS, help="which mean and deviation were subtracted and divided by")
     own.add_argument("--interpolation", choices=("bicubic", "bilinear"), help="how pictures were scaled")
-    own.add_argument("--crop", type=float, metavar="SHARE", help="of the scaled picture, cut from its middle; 0: squashed")
+    own.add_argument(
+        "--crop", type=float, metavar="SHARE", help="of the scaled picture, cut from its middle; 0: squashed"
+    )
 
 
 def _list(options: argparse.Namespace) -> None:
@@ -117,9 +125,11 @@ def _names() -> dict[str, list[str]]:
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     found: dict[str, list[str]] = {}
-    for folder in sorted(path for path in Path(__file__).with_name("papers").iterdir() if (path / "facts.yml").is_file()):
+    for folder in sorted(
+        path for path in Path(__file__).with_name("papers").iterdir() if (path / "facts.yml").is_file()
+    ):
         read = {
-            name: yaml.load((folder / name).read_text("utf-8"), loader)  # noqa: S506 - a safe loader, the quick one
+            name: yaml.load((folder / name).read_text("utf-8"), loader)
             for name in ("facts.yml", "checkpoints.yml")
             if (folder / name).is_file()
         }

@@ -2,6 +2,8 @@
 
 import argparse
 import pickle
+import re
+import threading
 import zipfile
 from collections.abc import Mapping
 from os import PathLike
@@ -13,14 +15,16 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.serialization import safe_globals
+from torch.serialization import get_safe_globals, safe_globals
 
-# Where training scripts keep the weights, those of an average last: they are another model.
-_NESTED = ("model", "state_dict", "model_state_dict", "module")
-_WRAPPERS = ("module.", "_orig_mod.", "model.", "net.")  # of DDP and averages, torch.compile, Lightning, and by hand
-_COUNTERS = ("n_averaged",)  # what wrappers add
-_HARMLESS = (argparse.Namespace, PosixPath)  # what options of a training are kept in
+# Under which training scripts keep the weights; averages are other weights, and count where there are no plain ones.
+_NESTED = ("state_dict", "model_state_dict", "model", "module", "net", "state_dict_ema", "model_ema", "ema")
+_WRAPPERS = ("module.", "model.", "net.")  # of DataParallel, DDP and averages; of Lightning, and by hand
+_BESIDE = ("model.", "net.")  # what a training keeps beside its model, such as the weights of its loss, is dropped
+_COUNTERS = ("n_averaged",)  # what ``AveragedModel`` adds
+_HARMLESS = (argparse.Namespace, PosixPath)  # in which trainings keep their options
 _DAMAGED = (SafetensorError, zipfile.BadZipFile, RuntimeError, ValueError, OSError, EOFError, KeyError)
+_allowing = threading.Lock()
 
 
 def read_weights(path: str | PathLike[str]) -> dict[str, Tensor]:
@@ -36,9 +40,12 @@ def read_weights(path: str | PathLike[str]) -> dict[str, Tensor]:
     try:
         found = _read(path)
     except pickle.UnpicklingError as error:
+        if (what := re.search(r"GLOBAL ([\w.]+)", str(error))) is None:
+            raise ValueError(f"{path} is damaged, or no file of weights") from error
         raise ValueError(
-            f"{path} holds more than tensors, which could run code: it is refused. Where you made it, save "
-            "model.state_dict() alone, or as .safetensors"
+            f"{path} holds more than tensors ({what[1]}), which could run code: it is refused. If you trust where it "
+            "comes from, load it with torch.load(..., weights_only=False), and save its state dict alone, with "
+            "torch.save or as .safetensors"
         ) from error
     except _DAMAGED as error:
         raise ValueError(f"{path} is damaged, or no file of weights") from error
@@ -46,26 +53,45 @@ def read_weights(path: str | PathLike[str]) -> dict[str, Tensor]:
 
 
 def unwrapped(found: Any, name: str = "the state dict") -> dict[str, Tensor]:
-    """A state dict without what training scripts and wrappers put around it: a dictionary of more, and prefixes.
+    """A state dict without what trainings put around it.
+
+    That is a dictionary of more than weights, such as ``{"epoch": 3, "model_state_dict": ...}``, and prefixes of names:
+    ``module.``, ``model.``, ``net.``, also one in another, and the ``_orig_mod.`` of ``torch.compile`` wherever it is.
+    Of plain and averaged weights (``state_dict_ema``) the plain ones are taken; for the others, give them themselves.
 
     Args:
-        found: a state dict, or a checkpoint that has one under a usual name, as ``"model_state_dict"``.
+        found: a state dict, or a dictionary that holds one.
         name: what errors call it.
 
     Raises:
         ValueError: if it holds no state dict.
     """
-    while isinstance(found, Mapping) and (inner := [v for k in _NESTED if isinstance(v := found.get(k), Mapping)]):
-        found = inner[0]
-    if not isinstance(found, Mapping) or not found or not all(isinstance(t, Tensor) for t in found.values()):
-        keys = f": it has {', '.join(map(str, list(found)[:6]))}" if isinstance(found, Mapping) and found else ""
+    if (state := _state_dict(found)) is None:
+        if isinstance(found, Mapping):
+            held = f"{', '.join(map(str, [*found][:6]))}" if found else "nothing"
+        else:
+            held = f"a {type(found).__name__}"
         raise ValueError(
-            f"{name} holds no state dict, names and their tensors, itself or under {', '.join(_NESTED)}{keys}"
+            f"{name} holds {held}: no state dict, which has a tensor for each name, nor one under {', '.join(_NESTED)}"
         )
-    state = {str(key): tensor for key, tensor in found.items() if key not in _COUNTERS}
-    while around := [one for one in _WRAPPERS if all(key.startswith(one) for key in state)]:
-        state = {key.removeprefix(around[0]): tensor for key, tensor in state.items()}
-    return state
+    state = {re.sub(r"(^|\.)_orig_mod\.", r"\1", str(key)): tensor for key, tensor in state.items()}
+    while True:
+        state = {key: tensor for key, tensor in state.items() if key not in _COUNTERS}
+        for prefix in _WRAPPERS:
+            inner = {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
+            if inner and (len(inner) == len(state) or prefix in _BESIDE):
+                state = inner
+                break
+        else:
+            return state
+
+
+def _state_dict(found: Any) -> Mapping[Any, Tensor] | None:
+    if not isinstance(found, Mapping) or not found:
+        return None
+    if all(isinstance(tensor, Tensor) for tensor in found.values()):
+        return found
+    return next((inner for key in _NESTED if (inner := _state_dict(found.get(key))) is not None), None)
 
 
 def _read(path: Path) -> Any:
@@ -74,5 +100,10 @@ def _read(path: Path) -> Any:
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as arrays:
             return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-    with safe_globals([*_HARMLESS]):
+    try:
         return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        # What is allowed is allowed to the whole process: for as short as can be, by one thread at a time, and without
+        # taking back what the process had allowed itself.
+        with _allowing, safe_globals([kind for kind in _HARMLESS if kind not in get_safe_globals()]):
+            return torch.load(path, map_location="cpu", weights_only=True)

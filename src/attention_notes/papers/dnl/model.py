@@ -28,6 +28,7 @@ from attention_notes.nn.attention import attention
 from attention_notes.nn.initialise import OwnLayers, initialise, zero_bias
 from attention_notes.nn.variants import lookup
 from attention_notes.papers.resnet import convolution, resnet
+from attention_notes.weights.pretrained import pretrainable
 
 
 def whitened(x: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n d"]:
@@ -240,6 +241,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
+@pretrainable
 def dnl(variant: str, *, num_classes: int = 19, **overrides: Any) -> DNLNet:
     """A segmentation network by its backbone, such as ``"resnet101"``; 19 classes as in Cityscapes.
 

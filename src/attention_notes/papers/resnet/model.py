@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from attention_notes.nn.initialise import OwnLayers, Start, initialise
 from attention_notes.nn.protocols import Make
 from attention_notes.nn.variants import given, lookup
+from attention_notes.weights.pretrained import pretrainable
 
 
 class Convolution(OwnLayers, nn.Sequential):
@@ -201,6 +202,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
+@pretrainable
 def resnet(variant: str, **overrides: Any) -> ResNet:
     """A residual network by its name, such as ``"resnet50"``; ``overrides`` are the arguments of ``ResNet``.
 
