@@ -113,7 +113,7 @@ def test_who_has_no_such_model_cannot_be_written_for(unchecked):
         to_timm(MODELS["pvt"]())
     with pytest.raises(
         ValueError,
-        match="no layout of 'torchvision' for this Swin; known: timm; transformers; transformers, without its head; the au",
+        match="no layout of 'torchvision' for this Swin; known: timm; transformers; transformers, without its head",
     ):
         to_layout(MODELS["swinv2"](), "torchvision")
     with pytest.raises(ValueError, match="no foreign weights are known for ResNet; for these they are: Distilled"):

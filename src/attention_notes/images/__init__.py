@@ -4,9 +4,10 @@ import io
 import math
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -232,6 +233,16 @@ class Preprocessing:
         colours = rearrange(torch.from_numpy(pixels), "y x ch -> 1 ch y x").contiguous().float().div(255)
         return (colours - self._column(self.mean)) / self._column(self.std)
 
+    def transform(self, size: Size) -> Callable[[Source], Float[Tensor, "3 y x"]]:
+        """The same for one image, as ``transform=`` of a ``Dataset``; a ``DataLoader`` makes batches of its results.
+
+        It can be pickled, as the workers of a ``DataLoader`` need it. Nothing in it is random.
+        """
+        return partial(self._single, size=pair(size))
+
+    def _single(self, image: Source, *, size: Size) -> Float[Tensor, "3 y x"]:
+        return self(image, size=size)[0]
+
     def cut(self, image: Image.Image, *, size: Size) -> Image.Image:
         """The part of the image that the model sees, at the model's size."""
         (y, x), (rows, columns), (top, left) = self._frame((image.height, image.width), size)
@@ -248,16 +259,21 @@ class Preprocessing:
         Raises:
             ValueError: if the image has no such pixel, or if it is cut away.
         """
-        (y, x), (rows, columns), (top, left) = self._frame(image, size)
         if not (0 <= at[0] < image[0] and 0 <= at[1] < image[1]):
             raise ValueError(f"{at} is no pixel of an image of {image[0]} x {image[1]}: rows and columns count from 0")
-        row, column = int((at[0] + 0.5) * rows / image[0]) - top, int((at[1] + 0.5) * columns / image[1]) - left
-        if not (0 <= row < y and 0 <= column < x):
-            first = math.ceil(top * image[0] / rows), math.ceil(left * image[1] / columns)
-            last = int((top + y) * image[0] / rows) - 1, int((left + x) * image[1] / columns) - 1
+        seen, scaled, start = self._frame(image, size)
+        axes = [*zip(at, image, seen, scaled, start, strict=True)]
+        # the middle of the pixel, (a + 1/2) of n, lies in this one of the scaled image
+        row, column = ((2 * a + 1) * large // (2 * n) - first for a, n, _, large, first in axes)
+        if not (0 <= row < seen[0] and 0 <= column < seen[1]):
+            left = [
+                [-((large - 2 * n * edge) // (2 * large)) for edge in (first, first + side)]
+                for _, n, side, large, first in axes
+            ]
+            (top, below), (first, beyond) = left
             raise ValueError(
-                f"{at} is cut away before the model sees the image: it sees rows {first[0]} to {last[0]} and columns "
-                f"{first[1]} to {last[1]} of {image[0]} x {image[1]}"
+                f"{at} is cut away before the model sees the image: it sees rows {top} to {below - 1} and columns "
+                f"{first} to {beyond - 1} of {image[0]} x {image[1]}"
             )
         return row, column
 
