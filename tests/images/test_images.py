@@ -509,7 +509,7 @@ def shown(how, at, *, size):
 @pytest.mark.parametrize("size", [200, (100, 240)])
 def test_a_pixel_of_the_image_is_found_where_the_model_sees_it(crop, size):
     how, found = Preprocessing(crop=crop, interpolation="bilinear", **HALF), 0
-    for at in [(1, 1), (7, 9), (10, 15), (13, 22), (18, 28), (1, 15), (10, 28)]:
+    for at in [(0, 0), (7, 9), (10, 15), (13, 22), (19, 29), (0, 15), (10, 29)]:
         white = shown(how, at, size=size)
         try:
             place = how.place(at, image=(20, 30), size=size)
@@ -517,7 +517,7 @@ def test_a_pixel_of_the_image_is_found_where_the_model_sees_it(crop, size):
             assert white is None
             continue
         found += 1
-        assert np.abs(np.subtract(place, white)).max() < 3, (at, place, white)
+        assert np.abs(np.subtract(place, white)).max() < 4, (at, place, white)
     assert found == 7 if crop is None else 3 <= found < 7
 
 
