@@ -48,6 +48,12 @@ _TURNS = {
 _LARGEST = 2**27  # pixels of an image between scaling and cropping: 400 MB
 
 
+def suffixes() -> list[str]:
+    """How names of files of the ``FORMATS`` end, in lower case."""
+    Image.init()
+    return sorted(suffix for suffix, format in Image.registered_extensions().items() if format in FORMATS)
+
+
 def read_image(source: Source) -> Image.Image:
     """The image in ``source`` as people see it, in RGB.
 
