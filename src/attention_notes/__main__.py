@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -36,7 +37,30 @@ def run() -> None:
             # names of files come out as they came in, or at least readable
             utf8 = stream.encoding.lower().replace("-", "") == "utf8"
             stream.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
-    sys.exit(main())
+    sys.exit(_interruptible(main))
+
+
+def _interruptible(command: Callable[[], int]) -> int:
+    """The command's status; after Ctrl-C 130, also where a library that was being loaded makes another error of it."""
+    pressed = []
+
+    def interrupt(*_: object) -> None:
+        pressed.append(True)
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:  # and not where a shell has it ignored
+        signal.signal(signal.SIGINT, interrupt)
+    try:
+        status = command()
+    except Exception:
+        if not pressed:
+            raise
+        _tell("interrupted")
+        status = 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return 130 if pressed else status
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
