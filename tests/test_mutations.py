@@ -93,8 +93,8 @@ CORE = {
     ),
     "the centre is cut from a corner": Fault(
         "images/__init__.py",
-        "top, left = round((rows - y) / 2), round((columns - x) / 2)",
-        "top, left = 0, 0",
+        "(round((rows - y) / 2), round((columns - x) / 2))",
+        "(0, 0)",
         "images/test_images.py::test_the_middle_is_cut_and_all_of_it_is_squashed",
     ),
 }

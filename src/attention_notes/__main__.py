@@ -1,83 +1,250 @@
-"""The package from a shell: ``python -m attention_notes list | show | verify | predict | attend``."""
+"""The package from a shell: ``attention-notes list | show | verify | predict | attend``."""
 
 import argparse
+import inspect
+import io
+import json
 import os
+import shutil
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+# What is imported from torch takes seconds to be loaded: only commands that need it import it.
+
+Thing = TypeVar("Thing")
+Found = TypeVar("Found")
+
+EXAMPLES = """\
+examples:
+  attention-notes list swin
+  attention-notes predict photograph.jpg holidays/ --model swin_t
+  attention-notes predict photograph.jpg --model vit:Ti/16 --weights mine.safetensors --names names.txt \\
+      --size 256 --colours imagenet --interpolation bicubic --crop 0.9
+  attention-notes attend photograph.jpg --model vit:B/16 --at 300 400 --out attention.png
+"""
+_PREPARED = ("colours", "interpolation", "crop")
+_OWN = (*_PREPARED, "names", "window")
+_FILES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar", ".npz")
+
+
+def run() -> None:
+    """What the shell calls: ``main`` with the shell's arguments, and its status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # there is none where it was closed
+            # names of files come out as they came in, or at least readable
+            utf8 = stream.encoding.lower().replace("-", "") == "utf8"
+            stream.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
+    sys.exit(_interruptible(main))
+
+
+def _interruptible(command: Callable[[], int]) -> int:
+    """The command's status; after Ctrl-C 130, also where a library that was being loaded makes another error of it."""
+    pressed = []
+
+    def interrupt(*_: object) -> None:
+        pressed.append(True)
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:  # and not where a shell has it ignored
+        signal.signal(signal.SIGINT, interrupt)
+    try:
+        status = command()
+    except Exception:
+        if not pressed:
+            raise
+        _tell("interrupted")
+        status = 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return 130 if pressed else status
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; 0 when all is well, 1 when ``verify`` finds something off, 2 for what cannot be done."""
+    """Run a command.
+
+    Returns:
+        0 when all is well; 1 when ``verify`` finds something off, or a picture of many cannot be read; 2 for what
+        cannot be done; 130 after Ctrl-C.
+    """
     options = _parser().parse_args(arguments)
     try:
-        return options.run(options) or 0
-    except (ValueError, OSError, RuntimeError) as error:  # a HubError is a RuntimeError
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        status: int = options.run(options) or 0
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except BrokenPipeError:  # whoever reads has read enough
+        _write_no_more()
         return 0
+    except (ValueError, OSError, RuntimeError) as error:  # a HubError is a RuntimeError
+        _tell(f"error: {error}")
+        _write_no_more()
+        return 2
+    except KeyboardInterrupt:
+        _tell("interrupted")
+        return 130
+    return status
+
+
+def _tell(words: str) -> None:
+    if sys.stderr is not None:  # it is None where it was closed, and ``print`` would take stdout then
+        print(words, file=sys.stderr)
+
+
+def _write_no_more() -> None:
+    """Drop what stdout cannot take: Python would complain once more when it closes it."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="attention_notes", description="Models of attention, and their weights.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser = argparse.ArgumentParser(
+        prog="attention-notes",
+        description="Models of attention papers: their sizes, their published weights, what they see on a picture.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
 
-    one = commands.add_parser("list", help="all models, and the published weights of each")
-    one.add_argument("pattern", nargs="?", default="", help="only names that contain this")
-    one.set_defaults(run=_list)
+    one = _command(commands, "list", _list, "all models, and the published weights of each")
+    one.add_argument("pattern", nargs="?", default="", help="only models and weights whose name contains this")
+    one.add_argument("--json", action="store_true", help="as one object of JSON: the weights of each model")
 
-    one = commands.add_parser("show", help="one model: its parts, its cost, its weights")
-    one.add_argument("model", help='a name from the list, such as "vit:B/16"')
-    one.set_defaults(run=_show)
+    one = _command(commands, "show", _show, "one model: its parts, its cost, its weights")
+    one.add_argument("model", help=_MODEL)
 
-    one = commands.add_parser("verify", help="hold models against recorded counts and installed references")
-    one.add_argument("model", nargs="*", help="names from the list; all when none is given")
+    one = _command(commands, "verify", _verify, "hold models against recorded counts and installed references")
+    one.add_argument("model", nargs="*", help=f"{_MODEL}; all when none is given")
     one.add_argument("--weights", action="store_true", help="compare the list of weights with the hub (network)")
     one.add_argument(
         "--pin", type=Path, metavar="PAPERS", help="as --weights, and write what is not pinned into the lists there"
     )
-    one.set_defaults(run=_verify)
 
-    one = commands.add_parser("predict", help="name what is on a picture")
-    _takes_a_picture(one)
-    one.add_argument("--top", type=int, default=5, help="how many classes")
-    one.set_defaults(run=_predict)
+    one = _command(commands, "predict", _predict, "name what is on pictures")
+    one.add_argument("image", type=Path, nargs="+", help="a picture, or a folder, of which all pictures are taken")
+    _takes_a_model(one)
+    one.add_argument("--top", type=int, default=5, metavar="COUNT", help="how many classes; 5 if not given")
+    one.add_argument("--json", action="store_true", help="a line of JSON for each picture")
 
-    one = commands.add_parser("attend", help="draw where a model looks on a picture")
-    _takes_a_picture(one)
-    one.add_argument("--at", type=int, nargs=2, metavar=("ROW", "COLUMN"), help="the pixel that looks; the class token")
-    one.add_argument("--out", type=Path, default=Path("attention.png"), help="where to write the drawing")
-    one.set_defaults(run=_attend)
+    one = _command(commands, "attend", _attend, "draw where a model looks on a picture")
+    one.add_argument("image", type=Path, help="a picture")
+    _takes_a_model(one)
+    one.add_argument(
+        "--at",
+        type=int,
+        nargs=2,
+        metavar=("ROW", "COLUMN"),
+        help="who looks: a pixel of the picture, counted from 0 at the top left; if not given, the class token",
+    )
+    one.add_argument(
+        "--out", type=Path, default=Path("attention.png"), help="where to write the drawing; attention.png if not given"
+    )
     return parser
 
 
-def _takes_a_picture(command: argparse.ArgumentParser) -> None:
-    command.add_argument("image", type=Path)
-    command.add_argument("--model", default="vit:B/16", help='a name from the list, "vit:B/16" if not given')
-    command.add_argument("--weights", help="a repository from the list, or a file; the first of the list if not given")
+_MODEL = 'a name from the list, such as "vit:B/16"; "swin_t" will do where no other family has one'
+
+
+def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], int | None], help: str) -> Any:
+    command = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
+    command.set_defaults(run=run)
+    return command
+
+
+def _takes_a_model(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--model", default="vit:B/16", metavar="NAME", help=f"{_MODEL}; vit:B/16 if not given")
+    command.add_argument(
+        "--weights",
+        metavar="WEIGHTS",
+        help="a repository from the list, or a file of your own; the first of the list if not given",
+    )
+    command.add_argument(
+        "--size",
+        type=_sides,
+        metavar="PIXELS",
+        help="of the model's input: 256, or 192x256 for height and width; if not given, as the weights have it",
+    )
+    own = command.add_argument_group(
+        "for a file of your own",
+        "Weights do not tell how the pictures of their training were prepared, so say it with "
+        f"{', '.join(f'--{name}' for name in _PREPARED)}.",
+    )
+    own.add_argument(
+        "--colours",
+        choices=("imagenet", "inception"),
+        help="mean and deviation of the colours: those of ImageNet, or one half each",
+    )
+    own.add_argument("--interpolation", choices=("bicubic", "bilinear"), help="how pictures were scaled")
+    own.add_argument(
+        "--crop",
+        metavar="SHARE",
+        help='what was cut from the middle of the scaled picture, such as 0.875; "none" if all of it was squashed',
+    )
+    own.add_argument(
+        "--names", type=Path, metavar="FILE", help="the names of the classes, one a line; if not given, their numbers"
+    )
+    own.add_argument("--window", type=_sides, metavar="TOKENS", help="of a Swin V2 in training: 8, or 6x8")
+
+
+class _Version(argparse.Action):
+    """Prints the version, which takes longer to be found than most commands take to start."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib import metadata
+
+        try:
+            print("attention-notes", metadata.version("attention-notes"))
+        except metadata.PackageNotFoundError:
+            print("attention-notes, not installed")
+        parser.exit()
+
+
+def _sides(text: str) -> tuple[int, int]:
+    """``256`` or ``192x256``."""
+    try:
+        sides = [int(side) for side in text.lower().split("x")]
+        height, width = sides * (3 - len(sides))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 256 or 192x256") from None
+    return height, width
 
 
 def _list(options: argparse.Namespace) -> None:
-    from attention_notes.registry import MODELS
-    from attention_notes.weights.checkpoints import checkpoints
-
-    weights: dict[str, list[str]] = {name: [] for name in MODELS}
-    for checkpoint in checkpoints().values():
-        weights[f"{checkpoint.key}:{checkpoint.variant}"].append(checkpoint.repo)
     shown = {
         name: repos
-        for name, repos in weights.items()
+        for name, repos in _names().items()
         if options.pattern in name or any(options.pattern in repo for repo in repos)
     }
     if not shown:
         raise ValueError(f"no model and no weights with {options.pattern!r} in their name")
+    if options.json:
+        print(json.dumps(shown, indent=1))
+        return
     for name, repos in shown.items():
         print(name)
         for repo in repos:
             print(f"    {repo}")
     print(f"{len(shown)} models, {sum(len(repos) for repos in shown.values())} published weights")
+
+
+def _names() -> dict[str, list[str]]:
+    """The models, as ``registry.MODELS`` has them, and the weights of each: from the papers' files, without torch."""
+    import yaml
+
+    load = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the quick one, where there is one
+    found: dict[str, list[str]] = {}
+    for facts in sorted(Path(__file__).with_name("papers").glob("*/facts.yml")):
+        listed = facts.with_name("checkpoints.yml")
+        weights = yaml.load(listed.read_text("utf-8"), load) if listed.is_file() else {}
+        for variant in yaml.load(facts.read_text("utf-8"), load).get("variants", {}):
+            found[f"{facts.parent.name}:{variant}"] = [row["repo"] for row in weights.get(variant, [])]
+    return found
 
 
 def _show(options: argparse.Namespace) -> None:
@@ -109,11 +276,7 @@ def _verify(options: argparse.Namespace) -> int:
     from attention_notes.registry import MODELS, examine, model, report
 
     names = [model(name).name for name in options.model] or list(MODELS)
-    rows = []
-    for i, name in enumerate(names):
-        if sys.stderr.isatty():
-            print(f"\r{i + 1} of {len(names)}: {name:30}", end="\r", file=sys.stderr)
-        rows.append(examine(name))
+    rows = [row for _, row in _each(names, examine)]
     print(report(rows))
     return int(not all(row.ok for row in rows))
 
@@ -140,12 +303,41 @@ def _verify_weights(*, pin: Path | None) -> int:
     return int(off > 0)
 
 
-def _predict(options: argparse.Namespace) -> None:
-    from attention_notes.images.classify import predict
+def _predict(options: argparse.Namespace) -> int:
+    from PIL import Image
 
-    image, model = _given(options)
-    for found in predict(model, image, top=options.top):
-        print(f"{found.probability:7.2%}  {found.name}")
+    from attention_notes.images import read_image
+    from attention_notes.images.classify import Prediction, predict
+
+    pictures = _pictures(options.image)
+    if len(pictures) == 1:
+        read_image(pictures[0])  # at hand, and so before weights are fetched
+    model, how, size = _model(options)
+    if len(pictures) > 1:  # what is wrong with the model or the options is told once, not of every picture
+        predict(model, Image.new("RGB", size[::-1]), top=options.top, size=size, **how)
+
+    def named(path: Path) -> list[Prediction] | Exception:
+        try:
+            return predict(model, path, top=options.top, size=size, **how)
+        except (ValueError, OSError) as error:
+            return error
+
+    wrong = 0
+    for path, found in _each(pictures, named):
+        if isinstance(found, Exception):
+            if len(pictures) == 1:
+                raise found
+            _tell(f"error: {found}")
+            wrong += 1
+        elif options.json:
+            classes = [{"name": c.name, "probability": c.probability, "index": c.index} for c in found]
+            print(json.dumps({"image": str(path), "classes": classes}))
+        else:
+            if len(pictures) > 1:
+                print(path)
+            for one in found:
+                print(f"{one.probability:7.2%}  {one.name}")
+    return int(wrong > 0)
 
 
 def _attend(options: argparse.Namespace) -> None:
@@ -155,34 +347,172 @@ def _attend(options: argparse.Namespace) -> None:
         raise ValueError('drawing needs matplotlib: pip install "attention-notes[book]"') from None
     mpl.use("agg")
     from attention_notes.chapters.plots.attention import attention_over
-    from attention_notes.images.classify import input_size
+    from attention_notes.images import read_image
 
-    image, model = _given(options)
-    if model.checkpoint is None:
-        raise ValueError("a file does not say how it wants its pictures: name a repository of the list with --weights")
-    pixels = model.checkpoint.input(image, size=input_size(model))[0]
-    figure: Any = attention_over(model, pixels, at=tuple(options.at) if options.at else None).figure
-    unfinished = options.out.with_name(f".{options.out.name}.part")
+    kind = _kind(options.out)
+    image = read_image(options.image)
+    model, how, size = _model(options)
+    preprocessing = how["preprocessing"]
+    at = preprocessing.place(tuple(options.at), image=(image.height, image.width), size=size) if options.at else None
+    figure: Any = attention_over(model, preprocessing(image, size=size)[0], at=at).figure
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=kind, dpi=200, bbox_inches="tight")
+    if _write(options.out, drawn.getvalue()):
+        print(options.out)
+
+
+def _kind(out: Path) -> str:
+    """The format of a drawing, by the name of its file; that it can be written is found out before anything is run."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    kind = out.suffix.lstrip(".").lower() or "png"
+    if out.is_dir():
+        raise ValueError(f"{out} is a folder: give --out the name of a file in it")
+    if not out.parent.is_dir():
+        raise ValueError(f"there is no folder {out.parent}: make it first, or give another --out")
+    if kind not in FigureCanvasBase.filetypes:
+        raise ValueError(f"no drawing is written as {out.suffix}; known: {', '.join(FigureCanvasBase.filetypes)}")
+    return kind
+
+
+def _write(out: Path, content: bytes) -> bool:
+    """Write a file whole or not at all, a link's there where it points; and into a device or pipe, not in its place.
+
+    Returns:
+        Whether there is a file now.
+    """
+    if out.exists() and not out.is_file():
+        with out.open("wb") as device:
+            device.write(content)
+        return False
+    target = out.resolve()
+    unfinished = target.with_name(f".{target.name}.part")
     try:
-        figure.savefig(unfinished, format=options.out.suffix.lstrip(".") or "png", dpi=200, bbox_inches="tight")
-        unfinished.replace(options.out)
+        unfinished.write_bytes(content)
+        unfinished.replace(target)
     finally:
         unfinished.unlink(missing_ok=True)
-    print(options.out)
+    return True
 
 
-def _given(options: argparse.Namespace) -> tuple[Any, Any]:
-    """The picture, read first, since it is at hand, and the model with its weights."""
-    from attention_notes.images import read_image
+def _pictures(given: Sequence[Path]) -> list[Path]:
+    """The pictures given, and in the place of a folder all that it holds, by their names."""
+    from attention_notes.images import suffixes
+
+    found = []
+    for path in given:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = [p for p in path.iterdir() if p.suffix.lower() in suffixes() and p.name[0] != "." and p.is_file()]
+        if not inside:
+            raise ValueError(f"no pictures in {path}: their names end in {', '.join(suffixes())}")
+        found += sorted(inside)
+    return found
+
+
+def _each(things: Sequence[Thing], work: Callable[[Thing], Found]) -> Iterator[tuple[Thing, Found]]:
+    """What ``work`` makes of each; meanwhile, where there are many and somebody watches, a bar that tells how far."""
+    watched = len(things) > 1 and sys.stderr is not None and sys.stderr.isatty()
+    for done, thing in enumerate(things):
+        width = shutil.get_terminal_size().columns - 1
+        try:
+            if watched:
+                bar = f"[{'#' * (20 * done // len(things)):.<20}] {done} of {len(things)}  {thing}"
+                print(f"\r{bar[:width]:{width}}", end="", file=sys.stderr, flush=True)
+            found = work(thing)
+        finally:
+            if watched:
+                print(f"\r{'':{width}}\r", end="", file=sys.stderr, flush=True)
+        yield thing, found
+
+
+def _model(options: argparse.Namespace) -> tuple[Any, dict[str, Any], tuple[int, int]]:
+    """The model with its weights, how pictures become its input and what its classes are called, and its size."""
+    from attention_notes.images.classify import input_size
     from attention_notes.registry import model
+    from attention_notes.weights.checkpoints import lists
 
-    image, one = read_image(options.image), model(options.model)
-    weights: Any = True if options.weights is None else options.weights
-    if isinstance(weights, str) and Path(weights).is_file():
-        weights = Path(weights)
-    return image, one.build(pretrained=weights)
+    one = model(options.model)
+    if one.size is None:
+        raise ValueError(f"{one.name} reads no pictures: choose another --model")
+    if options.weights is None and one.key not in lists():
+        raise ValueError(f"nobody has published weights of {one.key}: give a file of your own with --weights")
+    weights = _weights(options)
+    sizes = {}
+    if options.size and "image_size" in inspect.signature(one.family.factory).parameters:
+        sizes["image_size"] = options.size
+    if options.window:
+        sizes["window"] = options.window
+    try:
+        built: Any = one.build(pretrained=weights, **sizes)
+    except TypeError as error:
+        raise ValueError(f"{one.name} takes no --window: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{error} (image_size is --size here)" if "image_size" in str(error) else error) from error
+    try:
+        size = options.size or input_size(built)
+    except ValueError:
+        raise ValueError(f"{one.name} takes pictures of any size: say with --size which it was trained on") from None
+    return built, _equipment(options, built), size
+
+
+def _weights(options: argparse.Namespace) -> Any:
+    """What ``pretrained`` takes: True, a repository, or a file, if it is one or is called like one.
+
+    Raises:
+        ValueError: if options are missing that a file needs, or some are given that published weights do not take.
+    """
+    given, source = [f"--{name}" for name in _OWN if getattr(options, name) is not None], options.weights
+    if source is None or not (Path(source).exists() or Path(source).suffix in _FILES or source.startswith((".", "/"))):
+        if given:
+            raise ValueError(f"published weights say themselves how they were trained: leave out {', '.join(given)}")
+        return True if source is None else source
+    if Path(source).is_dir():
+        raise ValueError(f"{source} is a folder: give the file of weights in it with --weights")
+    if not Path(source).exists():
+        raise FileNotFoundError(f"there is no file {source}")
+    if missing := [f"--{name}" for name in _PREPARED if getattr(options, name) is None]:
+        raise ValueError(
+            f"{source} does not tell how the pictures of its training were prepared: say it with {', '.join(missing)}"
+        )
+    return Path(source)
+
+
+def _equipment(options: argparse.Namespace, model: Any) -> dict[str, Any]:
+    """How pictures become the model's input and what its classes are called, as the weights or the shell say."""
+    from attention_notes.images import Preprocessing
+    from attention_notes.weights.checkpoints import COLOURS
+
+    if model.checkpoint is not None:
+        return {"preprocessing": model.checkpoint.input}
+    colours, crop = COLOURS[options.colours], _share(options.crop)
+    preprocessing = Preprocessing(**colours, interpolation=options.interpolation, crop=crop)
+    head: Any = getattr(model, "head", None) or getattr(model, "class_head", None)
+    return {"preprocessing": preprocessing, "names": _classes(options.names, getattr(head, "out_features", 0))}
+
+
+def _share(crop: str) -> float | None:
+    if crop == "none":
+        return None
+    try:
+        return float(crop)
+    except ValueError:
+        raise ValueError(f"--crop {crop} is neither a number, such as 0.875, nor none") from None
+
+
+def _classes(file: Path | None, count: int) -> list[str]:
+    """The names of ``count`` classes."""
+    if file is None:
+        return [f"class {i}" for i in range(count)]
+    try:
+        names = file.read_text("utf-8-sig").rstrip().splitlines()
+    except UnicodeDecodeError:
+        raise ValueError(f"{file} is not in UTF-8: the names of the classes, one a line, are text") from None
+    if len(names) != count:
+        raise ValueError(f"{file} has {len(names)} names, but the weights are of {count} classes")
+    return names
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    sys.exit(main())
+    run()

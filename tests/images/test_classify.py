@@ -227,6 +227,46 @@ def test_a_model_that_takes_any_size_is_given_that_of_its_weights(picture):
     assert predict(model, picture, size=(64, 32)) != predict(model, picture)
 
 
+@pytest.mark.parametrize("many", [list, tuple, iter])
+def test_many_images_are_named_as_each_of_them(many, picture, tmp_path):
+    model, path = tiny(), tmp_path / "temple.png"
+    picture.save(path)
+    images = [picture, path, Image.new("RGB", (40, 30), "red"), Image.new("L", (9, 50), 77), picture]
+    for batch in (1, 2, 16):
+        found = predict(model, many(images), top=3, batch=batch)
+        assert len(found) == 5
+        for several, image in zip(found, images, strict=True):
+            alone = predict(model, image, top=3)
+            assert [p.index for p in several] == [p.index for p in alone]
+            assert [p.probability for p in several] == pytest.approx([p.probability for p in alone], rel=1e-4)
+    assert predict(model, many([])) == []
+    with pytest.raises(ValueError, match="batch=0: the model is given one image or more at once"):
+        predict(model, many(images), batch=0)
+
+
+def test_many_images_are_not_held_in_memory_at_once(picture):
+    seen = []
+    model = tiny()
+    model.register_forward_pre_hook(lambda module, given: seen.append(len(given[0])))
+
+    def one_by_one():
+        for _ in range(5):
+            assert sum(seen) >= asked[0] - 2
+            asked[0] += 1
+            yield picture
+
+    asked = [0]
+    predict(model, one_by_one(), batch=2)
+    assert seen == [2, 2, 1]
+
+
+def test_an_open_file_is_one_image(picture, tmp_path):
+    """Though it can be iterated over."""
+    picture.save(tmp_path / "temple.png")
+    with (tmp_path / "temple.png").open("rb") as file:
+        assert predict(tiny(), file)[0].probability > 0
+
+
 def test_models_of_other_kinds_are_asked_alike(picture):
     model = resnet("resnet18", width=4, num_classes=5)
     (found,) = predict(model, picture, top=1, preprocessing=INPUT, names=CLASSES, size=64)

@@ -1,6 +1,7 @@
 """Images from outside: all that people have comes in as they see it, all that is broken is refused with the reason."""
 
 import io
+import pickle
 import random
 import struct
 import warnings
@@ -14,6 +15,7 @@ import torch
 from einops import rearrange
 from PIL import Image
 from timm.data import create_transform, resolve_data_config
+from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from transformers.models.deit.image_processing_deit import DeiTImageProcessor
 from transformers.models.deit.image_processing_pil_deit import DeiTImageProcessorPil
@@ -492,3 +494,71 @@ def test_settings_that_cannot_be_are_refused(wrong, reason, unchecked):
 def test_a_size_of_nothing_is_refused():
     with pytest.raises(ValueError, match=r"size=\(0, 7\)"):
         Preprocessing(**IMAGENET)(Image.new("RGB", (5, 3)), size=(0, 7))
+
+
+def shown(how, at, *, size):
+    """Where a white pixel on black comes out brightest; None where it does not come out."""
+    pixels = np.zeros((20, 30, 3), dtype=np.uint8)
+    pixels[at] = 255
+    seen = np.array(how.cut(Image.fromarray(pixels), size=size)).sum(2)
+    rows, columns = np.nonzero(seen == seen.max())
+    return (rows.mean(), columns.mean()) if seen.max() > 300 else None
+
+
+@pytest.mark.parametrize("crop", [None, 1.0, 0.8])
+@pytest.mark.parametrize("size", [200, (100, 240)])
+def test_a_pixel_of_the_image_is_found_where_the_model_sees_it(crop, size):
+    how, found = Preprocessing(crop=crop, interpolation="bilinear", **HALF), 0
+    for at in [(0, 0), (7, 9), (10, 15), (13, 22), (19, 29), (0, 15), (10, 29)]:
+        white = shown(how, at, size=size)
+        try:
+            place = how.place(at, image=(20, 30), size=size)
+        except ValueError:
+            assert white is None
+            continue
+        found += 1
+        assert np.abs(np.subtract(place, white)).max() < 4, (at, place, white)
+    assert found == 7 if crop is None else 3 <= found < 7
+
+
+def test_the_error_names_what_is_left_of_an_image(unchecked):
+    for crop, size in [(1.0, 13), (0.8, (7, 31)), (0.5, (16, 9))]:
+        how, left, words = Preprocessing(crop=crop, **HALF), [], set()
+        for at in np.ndindex(20, 30):
+            try:
+                how.place(at, image=(20, 30), size=size)
+                left.append(at)
+            except ValueError as error:
+                words.add(str(error).split("the image: ")[1])
+        (rows, columns) = zip(*left, strict=True)
+        said = f"it sees rows {min(rows)} to {max(rows)} and columns {min(columns)} to {max(columns)} of 20 x 30"
+        assert words == {said}
+    for at in [(20, 0), (0, 30), (-1, 5)]:
+        with pytest.raises(ValueError, match="no pixel of an image of 20 x 30: rows and columns count from 0"):
+            how.place(at, image=(20, 30), size=200)
+
+
+class Album(Dataset):
+    """As people write them."""
+
+    def __init__(self, images, transform):
+        self.images, self.transform = images, transform
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        return self.transform(self.images[index]), index
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_it_is_a_transform_of_a_dataset_with_workers_and_without(workers):
+    ours, images = Preprocessing(crop=0.9, **IMAGENET), [picture(31, 37), picture(40, 20), picture(25, 25)]
+    album = Album(images, ours.transform((16, 24)))
+    context = {"multiprocessing_context": "fork"} if workers else {}
+    ((batch, order),) = DataLoader(album, batch_size=3, num_workers=workers, **context)
+    assert order.tolist() == [0, 1, 2]
+    assert torch.equal(batch, torch.cat([ours(image, size=(16, 24)) for image in images]))
+    again = pickle.loads(pickle.dumps((ours, album.transform)))
+    assert again[0] == ours
+    assert torch.equal(again[1](images[0]), batch[0])

@@ -93,10 +93,24 @@ def test_a_larger_image_costs_more_and_the_largest_model_needs_no_memory():
 def test_an_unknown_name_lists_near_ones():
     with pytest.raises(ValueError, match=r"unknown model 'vit:B16'; did you mean vit:B/16"):
         registry.model("vit:B16")
-    with pytest.raises(ValueError, match=r"did you mean swin:swin_t"):
-        registry.model("swin_t")
+    with pytest.raises(ValueError, match=r"unknown model 'vit:b/16'; did you mean vit:B/16\?"):
+        registry.model("vit:b/16")
+    with pytest.raises(ValueError, match=r"unknown model 'b/16'; did you mean deit:B/16, vit:B/16\?"):
+        registry.model("b/16")
     with pytest.raises(ValueError, match=r"unknown model '\?'; the families are cbam, deit"):
         registry.model("?")
+
+
+def test_the_family_may_be_left_out_where_no_other_has_such_a_variant():
+    variants = [one.variant for one in registry.MODELS.values()]
+    for one in registry.MODELS.values():
+        if variants.count(one.variant) == 1:
+            assert registry.model(one.variant) is one
+        else:
+            with pytest.raises(ValueError, match=rf"'{one.variant}' may be .*{one.name}.*: say which"):
+                registry.model(one.variant)
+    assert registry.model("swin_t").name == "swin:swin_t"
+    assert registry.measure("swin_t") == registry.measure("swin:swin_t")
 
 
 LINE = {"parameters": 5, "gmacs": 1.0}

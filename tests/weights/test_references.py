@@ -72,6 +72,23 @@ def test_files_of_transformers_are_read_and_written(case, tmp_path, quiet):
     assert json.loads((tmp_path / "config.json").read_text())["architectures"] == [type(theirs).__name__]
 
 
+@pytest.mark.parametrize("case", TRANSFORMERS.values(), ids=TRANSFORMERS.keys())
+def test_a_trunk_that_transformers_has_without_a_head_is_read_from_modules_and_files(case, tmp_path, quiet):
+    from safetensors.torch import load_file
+
+    theirs = case.theirs()
+    trunk = theirs.base_model
+    trunk.save_pretrained(tmp_path)
+    whole = case.ours(num_classes=None, pretrained=theirs.state_dict()).eval()
+    pooler = {"pooler.dense.weight": torch.ones(3, 3), "pooler.dense.bias": torch.ones(3)}
+    for state in (trunk.state_dict(), load_file(tmp_path / "model.safetensors")):
+        assert not [name for name in state if name.startswith(theirs.base_model_prefix)]
+        assert_equal(case.ours(num_classes=None, pretrained=state).state_dict(), whole.state_dict())
+        if type(theirs).__name__.startswith(("ViT", "DeiT")):  # they have a pooler when they are built by themselves
+            assert_equal(case.ours(num_classes=None, pretrained=state | pooler).state_dict(), whole.state_dict())
+    assert {*dict(case.ours(num_classes=3, pretrained=state).named_children())} == {*dict(whole.named_children())}
+
+
 def test_files_of_torchvision_name_a_perceptrons_layers_otherwise_than_its_modules():
     case = CASES["vit torchvision"]
     ours, theirs, x = case.ours().eval(), case.theirs(), case.images()

@@ -4,9 +4,10 @@ import io
 import math
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -45,6 +46,12 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _LARGEST = 2**27  # pixels of an image between scaling and cropping: 400 MB
+
+
+def suffixes() -> list[str]:
+    """How names of files of the ``FORMATS`` end, in lower case."""
+    Image.init()
+    return sorted(suffix for suffix, format in Image.registered_extensions().items() if format in FORMATS)
 
 
 def read_image(source: Source) -> Image.Image:
@@ -232,22 +239,65 @@ class Preprocessing:
         colours = rearrange(torch.from_numpy(pixels), "y x ch -> 1 ch y x").contiguous().float().div(255)
         return (colours - self._column(self.mean)) / self._column(self.std)
 
+    def transform(self, size: Size) -> Callable[[Source], Float[Tensor, "3 y x"]]:
+        """The same for one image, as ``transform=`` of a ``Dataset``; a ``DataLoader`` makes batches of its results.
+
+        It can be pickled, as the workers of a ``DataLoader`` need it. Nothing in it is random.
+        """
+        return partial(self._single, size=pair(size))
+
+    def _single(self, image: Source, *, size: Size) -> Float[Tensor, "3 y x"]:
+        return self(image, size=size)[0]
+
     def cut(self, image: Image.Image, *, size: Size) -> Image.Image:
         """The part of the image that the model sees, at the model's size."""
+        (y, x), (rows, columns), (top, left) = self._frame((image.height, image.width), size)
+        return image.resize((columns, rows), _FILTERS[self.interpolation]).crop((left, top, left + x, top + y))
+
+    def place(self, at: tuple[int, int], *, image: tuple[int, int], size: Size) -> tuple[int, int]:
+        """Where a pixel of the image lies in what the model sees.
+
+        Args:
+            at: row and column in the image, from 0 at the top left.
+            image: rows and columns of the image.
+            size: as in a call.
+
+        Raises:
+            ValueError: if the image has no such pixel, or if it is cut away.
+        """
+        if not (0 <= at[0] < image[0] and 0 <= at[1] < image[1]):
+            raise ValueError(f"{at} is no pixel of an image of {image[0]} x {image[1]}: rows and columns count from 0")
+        seen, scaled, start = self._frame(image, size)
+        axes = [*zip(at, image, seen, scaled, start, strict=True)]
+        # the middle of the pixel, (a + 1/2) of n, lies in this one of the scaled image
+        row, column = ((2 * a + 1) * large // (2 * n) - first for a, n, _, large, first in axes)
+        if not (0 <= row < seen[0] and 0 <= column < seen[1]):
+            left = [
+                [-((large - 2 * n * edge) // (2 * large)) for edge in (first, first + side)]
+                for _, n, side, large, first in axes
+            ]
+            (top, below), (first, beyond) = left
+            raise ValueError(
+                f"{at} is cut away before the model sees the image: it sees rows {top} to {below - 1} and columns "
+                f"{first} to {beyond - 1} of {image[0]} x {image[1]}"
+            )
+        return row, column
+
+    def _frame(self, image: tuple[int, int], size: Size) -> tuple[tuple[int, int], ...]:
+        """Rows and columns of what the model sees, of the scaled image, and where in it the first of them lies."""
         y, x = pair(size)
         if min(y, x) < 1:
             raise ValueError(f"size={size}: a model sees one pixel or more each way")
         if self.crop is None:
-            return image.resize((x, y), _FILTERS[self.interpolation])
-        rows, columns = _covering((image.height, image.width), (y, x), self.crop)
+            return (y, x), (y, x), (0, 0)
+        rows, columns = _covering(image, (y, x), self.crop)
         if rows * columns > _LARGEST:
             raise ValueError(
-                f"an image of {image.height} x {image.width} is too thin: to cover {y} x {x} it would have to be "
-                f"scaled to {rows} x {columns}; cut it yourself, or squash it with crop=None"
+                f"an image of {image[0]} x {image[1]} is too thin: to cover {y} x {x} it would have to be scaled to "
+                f"{rows} x {columns}; cut it yourself, or squash it with crop=None"
             )
         # rounded as in torchvision: halves go to the even neighbour
-        top, left = round((rows - y) / 2), round((columns - x) / 2)
-        return image.resize((columns, rows), _FILTERS[self.interpolation]).crop((left, top, left + x, top + y))
+        return (y, x), (rows, columns), (round((rows - y) / 2), round((columns - x) / 2))
 
     def undo(self, images: Float[Tensor, "1 3 y x"]) -> Float[Tensor, "y x 3"]:
         """What the model saw, to be shown: colours from 0 to 1, on the CPU."""

@@ -1,16 +1,19 @@
-"""Name what is on a picture."""
+"""Name what is on pictures."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from typing import Any, cast, overload
 
 import torch
 from torch import Tensor, nn
 
-from attention_notes.images import Preprocessing, Source
+from attention_notes.images import Preprocessing, Readable, Source
 from attention_notes.images.imagenet_names import names as names_of
 from attention_notes.nn.sizes import Size, pair
+
+Many = list[Any] | tuple[Any, ...] | Iterator[Any]  # of images
 
 
 @dataclass(frozen=True)
@@ -22,27 +25,55 @@ class Prediction:
     index: int
 
 
+@overload
 def predict(
     model: nn.Module,
     image: Source,
+    *,
+    top: int = ...,
+    preprocessing: Preprocessing | None = ...,
+    names: Sequence[str] | None = ...,
+    size: Size | None = ...,
+    batch: int = ...,
+) -> list[Prediction]: ...
+
+
+@overload
+def predict(
+    model: nn.Module,
+    image: Many,
+    *,
+    top: int = ...,
+    preprocessing: Preprocessing | None = ...,
+    names: Sequence[str] | None = ...,
+    size: Size | None = ...,
+    batch: int = ...,
+) -> list[list[Prediction]]: ...
+
+
+def predict(
+    model: nn.Module,
+    image: Source | Many,
     *,
     top: int = 5,
     preprocessing: Preprocessing | None = None,
     names: Sequence[str] | None = None,
     size: Size | None = None,
-) -> list[Prediction]:
-    """The ``top`` classes that a model sees in an image, the likeliest first.
+    batch: int = 16,
+) -> list[Prediction] | list[list[Prediction]]:
+    """The ``top`` classes that a model sees in an image, the likeliest first; of many images, a list for each.
 
     The model runs in evaluation mode, on its own device and in its own dtype, and is left as it was found; the softmax
     is taken in float32.
 
     Args:
         model: a classifier; one with official weights brings with it what follows.
-        image: whatever ``read_image`` takes.
+        image: whatever ``read_image`` takes; or a list, a tuple or an iterator of such.
         top: how many classes, all of them where the model has fewer.
         preprocessing: what the model was trained to see; that of ``model.checkpoint`` when not given.
         names: of all classes, in the order of the logits; those of ``model.checkpoint`` when not given.
         size: height and width of the model's input in pixels; ``input_size(model)`` when not given.
+        batch: how many of many images the model is given at once.
 
     Raises:
         ValueError: if the model has no head, answers otherwise than with one finite logit for each name, or does not
@@ -50,17 +81,30 @@ def predict(
     """
     if top < 1:
         raise ValueError(f"top={top}: ask for one class or more")
+    if batch < 1:
+        raise ValueError(f"batch={batch}: the model is given one image or more at once")
     _check_head(model)
     preprocessing, names = _equipment(model, preprocessing, names)
-    images = preprocessing(image, size=input_size(model) if size is None else size)
+    size = input_size(model) if size is None else size
+    many = isinstance(image, list | tuple | Iterator) and not isinstance(image, Readable)
+    waiting: Iterator[Any] = iter(cast(Many, image) if many else [image])
+    found = list[list[Prediction]]()
+    while some := [preprocessing(one, size=size) for one in islice(waiting, batch)]:
+        found += _classes(model, torch.cat(some), names, top=top)
+    return found if many else found[0]
+
+
+def _classes(model: nn.Module, images: Tensor, names: Sequence[str], *, top: int) -> Iterable[list[Prediction]]:
+    """The likeliest classes of each image of a batch."""
     weight = next((p for p in model.parameters() if p.is_floating_point()), images)
     # not inference_mode: what a model caches here it may need in training later
     with torch.no_grad(), _evaluating(model):
         logits = model(images.to(weight))
-    _check_logits(logits, names, type(model).__name__)
-    found = logits[0].float().softmax(-1).topk(min(top, len(names)))
-    pairs = zip(found.values.tolist(), found.indices.tolist(), strict=True)
-    return [Prediction(names[index], probability, index) for probability, index in pairs]
+    _check_logits(logits, names, type(model).__name__, images=len(images))
+    found = logits.float().softmax(-1).topk(min(top, len(names)))
+    for probabilities, indices in zip(found.values.tolist(), found.indices.tolist(), strict=True):
+        pairs = zip(probabilities, indices, strict=True)
+        yield [Prediction(names[index], probability, index) for probability, index in pairs]
 
 
 def input_size(model: nn.Module) -> tuple[int, int]:
@@ -107,9 +151,10 @@ def _check_head(model: nn.Module) -> None:
             )
 
 
-def _check_logits(logits: Tensor, names: Sequence[str], kind: str) -> None:
-    if logits.ndim != 2 or len(logits) != 1:
-        raise ValueError(f"{kind} answers with a tensor of shape {tuple(logits.shape)}, not one row of logits")
+def _check_logits(logits: Tensor, names: Sequence[str], kind: str, *, images: int) -> None:
+    if logits.ndim != 2 or len(logits) != images:
+        shape = tuple(logits.shape)
+        raise ValueError(f"{kind} answers with a tensor of shape {shape}, not one row of logits for each image")
     if logits.shape[1] != len(names):
         raise ValueError(
             f"{kind} answers with {logits.shape[1]} logits, but there are {len(names)} names: give names= of its own"

@@ -83,24 +83,33 @@ MODELS: dict[str, Model] = {
 
 
 def model(name: str) -> Model:
-    """The model of that name.
+    """The model of that name; the family may be left out where only one has such a variant.
 
     Raises:
-        ValueError: if there is none; names those that are near.
+        ValueError: if there is none, or more than one; names those that are near.
     """
-    if name not in MODELS:
-        spelt = {known.lower(): known for known in MODELS} | {m.variant.lower(): m.name for m in MODELS.values()}
-        near = dict.fromkeys(spelt[found] for found in get_close_matches(name.lower(), spelt, n=6, cutoff=0.5))
-        hint = f"did you mean {', '.join(list(near)[:3])}?" if near else f"the families are {', '.join(families())}"
-        raise ValueError(f"unknown model {name!r}; {hint}")
-    return MODELS[name]
+    if name in MODELS:
+        return MODELS[name]
+    if own := [one for one in MODELS.values() if one.variant == name]:
+        if len(own) == 1:
+            return own[0]
+        raise ValueError(f"{name!r} may be {' or '.join(one.name for one in own)}: say which")
+    spelt: dict[str, list[str]] = {}
+    for one in MODELS.values():
+        for known in (one.name, one.variant):
+            spelt.setdefault(known.lower(), []).append(one.name)
+    exact = spelt.get(name.lower(), [])
+    close = get_close_matches(name.lower(), spelt, n=6, cutoff=0.5)
+    near = exact or [*dict.fromkeys(known for found in close for known in spelt[found])][:3]
+    hint = f"did you mean {', '.join(near)}?" if near else f"the families are {', '.join(families())}"
+    raise ValueError(f"unknown model {name!r}; {hint}")
 
 
 def measure(name: str, *, size: int | None = None, **overrides: Any) -> Measured:
     """Parameters, multiply-accumulates and activations of a model, counted on the ``meta`` device.
 
     Args:
-        name: a key of ``MODELS``.
+        name: as ``model`` takes it.
         size: pixels of a side of the image; the model's own when not given.
         overrides: as the factory takes them.
     """
@@ -142,7 +151,7 @@ def examine(name: str) -> Row:
         "published GMACs": not record.published or bool(record.because) or _near(measured.macs, record.published),
         "logits": apart < TOLERANCE,  # not a number is not below it
     }
-    return Row(name, record, measured, parity, tuple(check for check, holds in checks.items() if not holds))
+    return Row(one.name, record, measured, parity, tuple(check for check, holds in checks.items() if not holds))
 
 
 def _near(macs: int, printed: str) -> bool:

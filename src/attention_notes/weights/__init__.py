@@ -7,13 +7,16 @@ with ``foreign``.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import singledispatch
+from itertools import count
 from typing import Any
 
 from torch import Tensor, nn
 
 from attention_notes.weights.layouts import Layout, State
 
-__all__ = ["Foreign", "foreign", "layouts", "load_weights", "to_layout", "to_timm"]
+__all__ = ["Foreign", "Tensors", "foreign", "layout_of", "layouts", "length", "load_weights", "to_layout", "to_timm"]
+
+Tensors = Callable[[str], Any]  # gives the tensor that is called so here, as it is stored, or None
 
 
 @dataclass(frozen=True)
@@ -24,16 +27,20 @@ class Foreign:
         layouts: how others name and shape its tensors.
         heads: the names of its heads, one linear map each.
         stem: the name of the weight that reads the image.
-        stored_size: the size of the images that weights are for, from a model and from what gives a tensor by our
-            name; None where the tensors do not tell.
-        fixed_size: whether weights that do not tell are taken to be for images of the requested size.
+        stored: options of the factory as the shapes of tensors tell them, from a model and from what gives a tensor;
+            ``image_size`` and ``window`` are the model's own where the tensors allow it. Raises ``ValueError`` where
+            they do not, and do not tell which these are.
     """
 
     layouts: tuple[Layout, ...]
     heads: tuple[str, ...]
     stem: str
-    stored_size: Callable[[Any, Callable[[str], Any]], tuple[int, int] | None] = lambda model, theirs: None
-    fixed_size: bool = False
+    stored: Callable[[Any, Tensors], dict[str, Any]] = lambda model, tensors: {}
+
+
+def length(tensors: Tensors, name: str) -> int:
+    """How many tensors there are of a name with a number, ``blocks.{i}.norm.bias``, counted from 0."""
+    return next(i for i in count() if tensors(name.format(i=i)) is None)
 
 
 @singledispatch
@@ -60,6 +67,25 @@ def layouts(model: nn.Module) -> dict[str, Layout]:
     raise ValueError(f"nobody else has a {type(model).__name__} with {unnamed[0]}: no foreign weights are known for it")
 
 
+def layout_of(model: nn.Module, state: State) -> Layout:
+    """That of the known layouts in which ``state`` comes nearest to the weights of ``model``; our own is one, too.
+
+    Raises:
+        ValueError: if nobody else has such a model, and the names are not ours.
+    """
+    names = model.state_dict().keys()
+    own = Layout("this package", tuple((top, top) for top in dict.fromkeys(name.split(".")[0] for name in names)))
+    if state.keys() == names:
+        return own
+    try:
+        others = layouts(model)
+    except ValueError:
+        if 2 * len(state.keys() & names) < min(len(state), len(names)):
+            raise
+        return own
+    return min(own, *others.values(), key=lambda layout: sum(map(len, layout.misfits(state, model))))
+
+
 def load_weights(model: nn.Module, state: State) -> str:
     """Put weights into a model, whoever named them; all of them, or none.
 
@@ -69,12 +95,9 @@ def load_weights(model: nn.Module, state: State) -> str:
     Raises:
         ValueError: if no known layout has just these tensors in these shapes.
     """
-    tops = dict.fromkeys(name.split(".")[0] for name in model.state_dict())
-    best = Layout("this package", tuple((top, top) for top in tops))
-    if state.keys() != model.state_dict().keys():
-        best = min(best, *layouts(model).values(), key=lambda layout: sum(map(len, layout.misfits(state, model))))
-    model.load_state_dict(best.to_ours(state, model))
-    return best.name
+    layout = layout_of(model, state)
+    model.load_state_dict(layout.to_ours(state, model))
+    return layout.name
 
 
 def to_layout(model: nn.Module, name: str) -> dict[str, Tensor]:
@@ -85,7 +108,7 @@ def to_layout(model: nn.Module, name: str) -> dict[str, Tensor]:
     """
     known = layouts(model)
     if name not in known:
-        raise ValueError(f"no layout of {name!r} for this {type(model).__name__}; known: {', '.join(known)}")
+        raise ValueError(f"no layout of {name!r} for this {type(model).__name__}; known: {'; '.join(known)}")
     return known[name].to_theirs(model)
 
 

@@ -26,7 +26,7 @@ import yaml
 from attention_notes.images import Preprocessing
 
 CLASSES = {"imagenet": 1000, "imagenet21k": 21843, "imagenet22k": 21841, None: None}
-_COLOURS = {
+COLOURS = {
     "imagenet": {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)},
     "inception": {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)},
 }
@@ -89,16 +89,20 @@ def find(key: str, variant: str, source: bool | str = True) -> Checkpoint:
     own = [c for c in checkpoints().values() if (c.key, c.variant) == (key, variant)]
     if source is True:
         if not own:
-            raise ValueError(f"nobody has published weights of {key} {variant!r} that are known here")
+            others = dict.fromkeys(c.variant for c in checkpoints().values() if c.key == key)
+            way = f"there are those of {', '.join(others)}" if others else "a file of your own is given as a Path"
+            raise ValueError(f"nobody has published weights of {key} {variant!r} that are known here; {way}")
         return own[0]
     if (checkpoint := checkpoints().get(str(source))) is None:
         near = difflib.get_close_matches(str(source), checkpoints(), n=1, cutoff=0.7)
         known = ", ".join(dict.fromkeys([*near, *(c.repo for c in own)])) or "none"
         raise ValueError(f"unknown weights {source!r}; for {key} {variant!r}: {known}; a file is given as a Path")
     if checkpoint not in own:
-        raise ValueError(f"{checkpoint.repo} holds weights of {checkpoint.key} {checkpoint.variant!r}, not {variant!r}")
+        raise ValueError(
+            f"{checkpoint.repo} holds weights of {checkpoint.key} {checkpoint.variant!r}, not of {key} {variant!r}"
+        )
     return checkpoint
 
 
 def _input(colours: str, interpolation: str, crop: float | None) -> Preprocessing:
-    return Preprocessing(**_COLOURS[colours], interpolation=interpolation, crop=crop)
+    return Preprocessing(**COLOURS[colours], interpolation=interpolation, crop=crop)

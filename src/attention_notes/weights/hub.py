@@ -6,6 +6,7 @@ Every file is compared with its checksum.
 import hashlib
 import os
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -100,9 +101,11 @@ def _verify(path: Path, sha256: str | None, repo: str) -> None:
     with blob.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if wrong := expected - {found}:
-        path.unlink()
-        blob.unlink(missing_ok=True)
+        with suppress(OSError):  # the cache may be there to be read only
+            path.unlink()
+            blob.unlink(missing_ok=True)
+        way = f"remove {blob} from the cache" if blob.exists() else "it was removed from the cache; try again"
         raise HubError(
             f"the file of {repo} has the checksum {found[:12]}..., not {min(wrong)[:12]}...: it was damaged on its "
-            "way, or somebody changed it. It was removed from the cache; try again"
+            f"way, or somebody changed it; {way}"
         )

@@ -9,8 +9,9 @@ tensor that it does not name is an error.
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -52,6 +53,22 @@ class Layout:
     writes_derived: bool = False
     unused: Mapping[str, str] = field(default_factory=dict)
     sizes: Callable[[Any], Mapping[str, int]] = lambda model: {}
+
+    def bare(self, prefix: str, *, unused: Mapping[str, str] = MappingProxyType({})) -> "Layout":
+        """The same without a prefix of their names, as the trunk of their model has them when it is saved alone.
+
+        ``unused`` are further names that our models have no use for, with the reason.
+        """
+
+        def cut(names: str | tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(name.removeprefix(prefix) for name in _tuple(names))
+
+        def derived(model: Any) -> State:
+            return {name.removeprefix(prefix): tensor for name, tensor in self.derived(model).items()}
+
+        rows: Any = tuple((ours, cut(theirs), *pattern) for ours, theirs, *pattern in self.rows)
+        name = f"{self.name}, without its head"
+        return replace(self, name=name, rows=rows, derived=derived, unused={**self.unused, **unused})
 
     def match(self, name: str) -> Match:
         """The row of one of our tensors, with its numbers filled in.
@@ -112,7 +129,8 @@ class Layout:
             words = [f"{word} {_some(names)}" for word, names in (("no", missing), ("unknown", unknown)) if names]
             raise ValueError(f"not the weights of this {type(model).__name__} as in {self.name}: {'; '.join(words)}")
         for name, value in self.derived(model).items():
-            there = state.get(name, value)
+            if (there := state.get(name)) is None:
+                continue
             rounded = value.to(there.dtype).to(value.dtype)  # files may be of half precision
             if there.shape != value.shape or not torch.allclose(there.to(value), rounded):
                 raise ValueError(
@@ -183,6 +201,8 @@ def _axes(pattern: str | None, otherwise: int) -> int:
 
 def _cut(parts: list[Tensor], shapes: list[torch.Size], pattern: str | None) -> list[Tensor] | None:
     """Parts of one shape, joined on their first axis and cut into others; ``None`` where they do not make these."""
+    if len(parts) == len(shapes) == 1:  # a count of batches has no axis to be joined on
+        return parts if parts[0].shape == shapes[0] else None
     if not parts[0].ndim or any(part.shape != parts[0].shape for part in parts):
         return None
     whole, axes = torch.cat(parts), _axes(pattern, len(shapes[0]))

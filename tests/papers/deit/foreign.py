@@ -11,4 +11,12 @@ CASES = {
     "deit timm": Case(partial(_deit, **FLAT), partial(timms_vit, "deit"), "timm", (10, 21)),
     "deit transformers": Case(partial(_deit, **FLAT), partial(huggings_vit, "deit"), LOADED, (10, 21)),
 }
-LAYOUTS = {"deit": {"timm", "transformers", "transformers, as loaded"}}
+LAYOUTS = {
+    "deit": {
+        "timm",
+        "transformers",
+        "transformers, without its head",
+        "transformers, as loaded",
+        "transformers, as loaded, without its head",
+    }
+}

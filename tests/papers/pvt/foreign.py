@@ -58,7 +58,7 @@ CASES = {
     ),
 }
 LAYOUTS = {
-    "pvt": {"transformers", "the authors"},
-    "pvt_v2": {"timm", "transformers", "the authors"},
-    "pvt_v2_li": {"timm", "transformers", "the authors"},
+    "pvt": {"transformers", "transformers, without its head", "the authors"},
+    "pvt_v2": {"timm", "transformers", "transformers, without its head", "the authors"},
+    "pvt_v2_li": {"timm", "transformers", "transformers, without its head", "the authors"},
 }

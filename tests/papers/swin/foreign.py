@@ -50,6 +50,14 @@ CASES = {
     "swinv2 transformers": Case(partial(_swinv2, **RAGGED), partial(huggings_swin, 2), "transformers", (34, 66)),
 }
 LAYOUTS = {
-    "swin": {"timm", "transformers", "transformers, as loaded", "torchvision", "the authors"},
-    "swinv2": {"timm", "transformers", "the authors"},
+    "swin": {
+        "timm",
+        "transformers",
+        "transformers, without its head",
+        "transformers, as loaded",
+        "transformers, as loaded, without its head",
+        "torchvision",
+        "the authors",
+    },
+    "swinv2": {"timm", "transformers", "transformers, without its head", "the authors"},
 }

@@ -52,6 +52,7 @@ LAYOUTS = {
         "transformers",
         "transformers, as loaded",
         "transformers, without its head",
+        "transformers, as loaded, without its head",
         "torchvision",
         "torchvision, as loaded",
         "the authors",

@@ -23,6 +23,7 @@ from attention_notes.nn.initialise import initialise as ask
 from attention_notes.nn.variants import lookup
 from attention_notes.papers.resnet import VARIANTS as RESNETS
 from attention_notes.papers.resnet import Residual, ResNet, resnet
+from attention_notes.weights.pretrained import pretrainable
 
 Pool = Callable[[Tensor, tuple[int, ...]], Tensor]
 
@@ -192,6 +193,7 @@ def _start_head(layer: nn.Module, *, parts: int = 1) -> None:
 VARIANTS: dict[str, str] = {f"cbam_{name}": name for name in RESNETS}  # table 4 has those up to 101 layers
 
 
+@pretrainable
 def cbam(variant: str, *, block: Callable[[int], nn.Module] = CBAM, **overrides: Any) -> ResNet:
     """A ResNet with a block at the end of every residual branch (figure 3), such as ``"cbam_resnet50"``.
 

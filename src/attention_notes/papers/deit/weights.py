@@ -1,11 +1,10 @@
 """How others name and shape the weights of a DeiT; one without a distillation token is a ``vit``."""
 
-from collections.abc import Callable
 from typing import Any
 
 from attention_notes.papers.deit.model import DistilledVisionTransformer
 from attention_notes.papers.vit import weights as vit
-from attention_notes.weights import Foreign, foreign
+from attention_notes.weights import Foreign, Tensors, foreign
 from attention_notes.weights.layouts import Layout, Row
 
 
@@ -13,9 +12,9 @@ def _sizes(model: Any) -> dict[str, int]:
     return vit.sizes(model.encoder)
 
 
-def stored_size(model: Any, theirs: Callable[[str], Any]) -> tuple[int, int] | None:
+def stored(model: Any, tensors: Tensors) -> dict[str, Any]:
     """As for a ``vit``."""
-    return vit.stored_size(model.encoder, theirs, "encoder.positions")
+    return vit.stored(model.encoder, tensors, "encoder.")
 
 
 def _distilled(rows: tuple[Row, ...], *, token: str, heads: tuple[str, str]) -> tuple[Row, ...]:
@@ -27,19 +26,24 @@ def _distilled(rows: tuple[Row, ...], *, token: str, heads: tuple[str, str]) -> 
 
 _CLASSIFIERS = "cls_classifier", "distillation_classifier"
 
+
+def _transformers(name: str, rows: tuple[Row, ...]) -> Layout:
+    token = "deit.embeddings.distillation_token"
+    return Layout(name, _distilled(rows, token=token, heads=_CLASSIFIERS), sizes=_sizes)
+
+
+_SAVED = _transformers("transformers", vit.transformers_rows("deit."))
+_LOADED = _transformers("transformers, as loaded", vit.loaded_rows("deit."))
 LAYOUTS = (
     Layout("timm", _distilled(vit.TIMM_ROWS, token="dist_token", heads=("head", "head_dist")), sizes=_sizes),
-    *(
-        Layout(name, _distilled(rows, token="deit.embeddings.distillation_token", heads=_CLASSIFIERS), sizes=_sizes)
-        for name, rows in (
-            ("transformers", vit.transformers_rows("deit.")),
-            ("transformers, as loaded", vit.loaded_rows("deit.")),
-        )
-    ),
+    _SAVED,
+    _SAVED.bare("deit.", unused=vit.POOLER),
+    _LOADED,
+    _LOADED.bare("deit.", unused=vit.POOLER),
 )
 
 
 @foreign.register
 def _(model: DistilledVisionTransformer) -> Foreign:
     heads = ("class_head", "distillation_head")
-    return Foreign(LAYOUTS, heads, "encoder.patches.projection.weight", stored_size, fixed_size=True)
+    return Foreign(LAYOUTS, heads, "encoder.patches.projection.weight", stored)

@@ -29,6 +29,7 @@ from attention_notes.nn.initialise import OwnLayers, initialise, zero_bias
 from attention_notes.nn.variants import lookup
 from attention_notes.nn.vision import check_classes
 from attention_notes.papers.resnet import convolution, resnet
+from attention_notes.weights.pretrained import pretrainable
 
 
 def whitened(x: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b n d"]:
@@ -245,6 +246,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
+@pretrainable
 def dnl(variant: str, *, num_classes: int | None = 19, **overrides: Any) -> DNLNet:
     """A segmentation network by its backbone, such as ``"resnet101"``; 19 classes as in Cityscapes.
 

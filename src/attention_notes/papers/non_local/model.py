@@ -31,6 +31,7 @@ from attention_notes.nn.sizes import check_images
 from attention_notes.nn.variants import lookup
 from attention_notes.nn.vision import Backbone, Indices, which_maps
 from attention_notes.papers.resnet import ResNet, resnet
+from attention_notes.weights.pretrained import pretrainable
 
 
 class EmbeddedGaussian(nn.Module):
@@ -275,6 +276,7 @@ def insert(model: ResNet, places: Mapping[int, Sequence[int]], *, block: Callabl
     return model
 
 
+@pretrainable
 def non_local_resnet(variant: str, *, num_classes: int | None = 1000, dims: int = 2, **block: Any) -> ResNet:
     """A residual network with non-local blocks, by its name and their number, such as ``"resnet50-5"``.
 

@@ -1,13 +1,12 @@
 """How others name and shape the weights of a Pyramid Vision Transformer, of its first version and of its second."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
-from torch import nn
+from torch import Tensor
 
 from attention_notes.papers.pvt.model import PyramidVisionTransformer
-from attention_notes.weights import Foreign, foreign
+from attention_notes.weights import Foreign, Tensors, foreign, length
 from attention_notes.weights.layouts import Layout, Row
 
 _BLOCK = "stages.{i}.blocks.{j}"
@@ -16,12 +15,31 @@ _ATTEND = f"{_BLOCK}.attention.attend"
 _KEYS_VALUES = (f"{_ATTEND}.key", f"{_ATTEND}.value")
 
 
-def stored_size(model: Any, theirs: Callable[[str], Any]) -> tuple[int, int] | None:
-    """Height and width of the square image that V1's first table is of; V2 has none."""
-    if isinstance(model.stages[0].positions, nn.Identity):
-        return None
-    side = math.isqrt(theirs("stages.0.positions.table").flatten(1, -2).shape[1])
-    return 4 * side, 4 * side
+def stored(model: Any, tensors: Tensors) -> dict[str, Any]:
+    """Widths, depths and, of V1, the size of the images: of as many places as the model's, or else of a square."""
+    found: dict[str, Any] = {}
+    if stages := length(tensors, "stages.{i}.patches.norm.bias"):
+        found["dims"] = tuple(len(tensors(f"stages.{i}.patches.norm.bias")) for i in range(stages))
+        found["depths"] = tuple(length(tensors, f"stages.{i}.blocks.{{i}}.mlp_norm.bias") for i in range(stages))
+    own, table = model.state_dict().get("stages.0.positions.table"), tensors("stages.0.positions.table")
+    if own is not None and table is not None:
+        found["image_size"] = _image_size(own, table)
+    return found
+
+
+def _image_size(own: Tensor, table: Tensor) -> tuple[int, int]:
+    """Four pixels for each place of the first map."""
+    rows, columns = own.shape[1:3]
+    if table.ndim == 4:
+        rows, columns = table.shape[1:3]
+    elif (places := table.shape[1]) != rows * columns:
+        rows = columns = math.isqrt(places)
+        if rows**2 != places:
+            raise ValueError(
+                f"its positions are of {places} places, and so of no square image: give as image_size what it was "
+                "trained at; the model takes others, too"
+            )
+    return 4 * rows, 4 * columns
 
 
 def _positions(table: str, *, token: str) -> tuple[Row, ...]:
@@ -66,6 +84,39 @@ def _transformers_rows(block: str, *, attention: str, reduction: str, output: st
     )
 
 
+_V1 = Layout(
+    "transformers",
+    (
+        ("stages.{i}.patches.projection", "pvt.encoder.patch_embeddings.{i}.projection"),
+        ("stages.{i}.patches.norm", "pvt.encoder.patch_embeddings.{i}.layer_norm"),
+        *_positions(
+            "pvt.encoder.patch_embeddings.{i}.position_embeddings",
+            token="pvt.encoder.patch_embeddings.3.cls_token",
+        ),
+        *_transformers_rows(
+            "pvt.encoder.block.{i}.{j}",
+            attention="attention.self",
+            reduction="sequence_reduction",
+            output="output.dense",
+        ),
+        ("pooling.norm", "pvt.encoder.layer_norm"),
+    ),
+)
+_V2 = Layout(
+    "transformers",
+    (
+        ("stages.{i}.patches.projection", "pvt_v2.encoder.layers.{i}.patch_embedding.proj"),
+        ("stages.{i}.patches.norm", "pvt_v2.encoder.layers.{i}.patch_embedding.layer_norm"),
+        *_transformers_rows(
+            "pvt_v2.encoder.layers.{i}.blocks.{j}",
+            attention="attention",
+            reduction="spatial_reduction",
+            output="proj",
+        ),
+        (f"{_BLOCK}.mlp.depthwise", "pvt_v2.encoder.layers.{i}.blocks.{j}.mlp.dwconv.dwconv"),
+        ("stages.{i}.norm", "pvt_v2.encoder.layers.{i}.layer_norm"),
+    ),
+)
 LAYOUTS = (
     Layout(
         "timm",  # has V2 only
@@ -78,39 +129,10 @@ LAYOUTS = (
             ("stages.{i}.norm", "stages.{i}.norm"),
         ),
     ),
-    Layout(
-        "transformers",  # of V1
-        (
-            ("stages.{i}.patches.projection", "pvt.encoder.patch_embeddings.{i}.projection"),
-            ("stages.{i}.patches.norm", "pvt.encoder.patch_embeddings.{i}.layer_norm"),
-            *_positions(
-                "pvt.encoder.patch_embeddings.{i}.position_embeddings",
-                token="pvt.encoder.patch_embeddings.3.cls_token",
-            ),
-            *_transformers_rows(
-                "pvt.encoder.block.{i}.{j}",
-                attention="attention.self",
-                reduction="sequence_reduction",
-                output="output.dense",
-            ),
-            ("pooling.norm", "pvt.encoder.layer_norm"),
-        ),
-    ),
-    Layout(
-        "transformers",  # of V2
-        (
-            ("stages.{i}.patches.projection", "pvt_v2.encoder.layers.{i}.patch_embedding.proj"),
-            ("stages.{i}.patches.norm", "pvt_v2.encoder.layers.{i}.patch_embedding.layer_norm"),
-            *_transformers_rows(
-                "pvt_v2.encoder.layers.{i}.blocks.{j}",
-                attention="attention",
-                reduction="spatial_reduction",
-                output="proj",
-            ),
-            (f"{_BLOCK}.mlp.depthwise", "pvt_v2.encoder.layers.{i}.blocks.{j}.mlp.dwconv.dwconv"),
-            ("stages.{i}.norm", "pvt_v2.encoder.layers.{i}.layer_norm"),
-        ),
-    ),
+    _V1,
+    _V1.bare("pvt."),
+    _V2,
+    _V2.bare("pvt_v2."),
     Layout(
         "the authors",  # of both, counted from 1
         (
@@ -127,4 +149,4 @@ LAYOUTS = (
 
 @foreign.register
 def _(model: PyramidVisionTransformer) -> Foreign:
-    return Foreign(LAYOUTS, ("head",), "stages.0.patches.projection.weight", stored_size)
+    return Foreign(LAYOUTS, ("head",), "stages.0.patches.projection.weight", stored)

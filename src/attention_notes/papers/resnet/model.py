@@ -17,6 +17,7 @@ from attention_notes.nn.protocols import Make
 from attention_notes.nn.sizes import check_images
 from attention_notes.nn.variants import given, lookup
 from attention_notes.nn.vision import Backbone, Indices, linear_head, which_maps
+from attention_notes.weights.pretrained import pretrainable
 
 
 class Convolution(OwnLayers, nn.Sequential):
@@ -223,6 +224,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
+@pretrainable
 def resnet(variant: str, **overrides: Any) -> ResNet:
     """A residual network by its name, such as ``"resnet50"``; ``overrides`` are the arguments of ``ResNet``.
 

@@ -1,13 +1,15 @@
 """How others name and shape the weights of a Swin Transformer, of its first version and of its second."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from attention_notes.papers.swin.model import Swin
 from attention_notes.papers.vit.weights import PATCHES
-from attention_notes.weights import Foreign, foreign
+from attention_notes.weights import Foreign, Tensors, foreign, length
 from attention_notes.weights.layouts import Layout, Row, State, fill
 
 TABLE = "(dy dx) h -> h dy dx"  # one row for each offset between query and key, as in ``relative_index``
@@ -18,6 +20,67 @@ def sizes(model: Any) -> dict[str, int]:
     """Channels, and the sides of a patch."""
     py, px = model.patches.patch
     return {"ch": model.patches.channels, "py": py, "px": px}
+
+
+def stored(model: Any, tensors: Tensors) -> dict[str, Any]:
+    """Width, depths, heads, and the windows as V1's tables have them; of V2, no parameter tells a window."""
+    found: dict[str, Any] = {}
+    if (bias := tensors("patch_norm.bias")) is not None:
+        found["dim"] = len(bias)
+    stages = range(length(tensors, "stages.{i}.blocks.0.mlp.expand.bias"))
+    if stages:
+        found["depths"] = tuple(length(tensors, f"stages.{i}.blocks.{{i}}.mlp.expand.bias") for i in stages)
+    if scales := _all(tensors, "logit_scale", stages):
+        return found | {"heads": tuple(len(scale) for scale in scales)}
+    if tables := _all(tensors, "bias.table", stages):
+        found["heads"] = tuple(table.shape[-1 if table.ndim == 2 else 0] for table in tables)
+        found |= _windows(model, tables)
+    return found
+
+
+def _all(tensors: Tensors, name: str, stages: range) -> list[Tensor]:
+    """A tensor of the first attention of each stage; none where one is missing."""
+    found = [tensors(f"stages.{i}.blocks.0.attention.{name}") for i in stages]
+    return [] if any(tensor is None for tensor in found) else found
+
+
+def _windows(model: Any, tables: list[Tensor]) -> dict[str, Any]:
+    """Image size and window: the model's own if its tables are as large, or else those that make such tables.
+
+    Where a map is smaller than a window, the window, and so the table, is as small as the map; if there is such a
+    stage, it tells the size of the image.
+    """
+    own = _all(model.state_dict().get, "bias.table", range(len(tables)))
+    if not own:
+        return {}
+    windows = [_window(*both) for both in zip(tables, own, strict=True)]
+    if windows == [_window(table, table) for table in own]:
+        return {"image_size": model.patches.image_size, "window": model.window}
+    sides = []
+    for axis in (0, 1):
+        full = windows[0][axis]
+        small = next((i for i, window in enumerate(windows) if window[axis] < full), None)
+        if small is not None:
+            sides.append(windows[small][axis] * 2**small * model.patches.patch[axis])
+        elif model.grids[-1][axis] >= full:
+            sides.append(model.patches.image_size[axis])
+        else:
+            sides.append(full * 2 ** (len(windows) - 1) * model.patches.patch[axis])
+    return {"image_size": tuple(sides), "window": windows[0]}
+
+
+def _window(table: Tensor, own: Tensor) -> tuple[int, int]:
+    """Rows and columns of the window of a table: in ours both stand, in others' their product."""
+    offsets = table.shape[1:] if table.ndim == 3 else own.shape[1:]
+    if table.ndim == 2 and len(table) != offsets.numel():
+        side = math.isqrt(len(table))
+        if side**2 != len(table) or side % 2 == 0:
+            raise ValueError(
+                f"its windows are of {len(table)} offsets, and so not square: give as window and image_size what it "
+                "was trained in, and resize the model then"
+            )
+        offsets = torch.Size((side, side))
+    return (offsets[0] + 1) // 2, (offsets[1] + 1) // 2
 
 
 def _index(attention: Any) -> Tensor:
@@ -143,6 +206,28 @@ _AUTHORS_BUFFERS = _derived(
         "layers.{i}.blocks.{j}.attn_mask": _mask,
     }
 )
+_V1_SAVED = Layout(
+    "transformers",
+    _transformers_rows("swin", _V1_ATTENTION, mlp=_DENSE),
+    derived=_derived({f"{_FIRST}.self.relative_position_index": _index}),
+    sizes=sizes,
+)
+_V1_LOADED = Layout(
+    "transformers, as loaded",
+    _transformers_rows("swin", _V1_LOADED_ATTENTION, mlp=("mlp.fc1", "mlp.fc2")),
+    sizes=sizes,
+)
+_V2 = Layout(  # files and modules have the same names
+    "transformers",
+    _transformers_rows("swinv2", _V2_ATTENTION, mlp=_DENSE),
+    derived=_derived(
+        {
+            f"{_SECOND}.self.relative_position_index": _index,
+            f"{_SECOND}.self.relative_coords_table": _coordinates,
+        }
+    ),
+    sizes=sizes,
+)
 LAYOUTS = (
     Layout(
         "timm",
@@ -150,28 +235,12 @@ LAYOUTS = (
         derived=_AUTHORS_BUFFERS,  # in files of older versions
         sizes=sizes,
     ),
-    Layout(
-        "transformers",
-        _transformers_rows("swin", _V1_ATTENTION, mlp=_DENSE),
-        derived=_derived({f"{_FIRST}.self.relative_position_index": _index}),
-        sizes=sizes,
-    ),
-    Layout(
-        "transformers, as loaded",
-        _transformers_rows("swin", _V1_LOADED_ATTENTION, mlp=("mlp.fc1", "mlp.fc2")),
-        sizes=sizes,
-    ),
-    Layout(  # of V2; files and modules have the same names
-        "transformers",
-        _transformers_rows("swinv2", _V2_ATTENTION, mlp=_DENSE),
-        derived=_derived(
-            {
-                f"{_SECOND}.self.relative_position_index": _index,
-                f"{_SECOND}.self.relative_coords_table": _coordinates,
-            }
-        ),
-        sizes=sizes,
-    ),
+    _V1_SAVED,
+    _V1_SAVED.bare("swin."),
+    _V1_LOADED,
+    _V1_LOADED.bare("swin."),
+    _V2,
+    _V2.bare("swinv2."),
     Layout(  # of V1; its V2 keeps a bias of the keys that it never uses, and that the others do not have
         "torchvision",
         TORCHVISION_ROWS,
@@ -191,4 +260,4 @@ LAYOUTS = (
 
 @foreign.register
 def _(model: Swin) -> Foreign:
-    return Foreign(LAYOUTS, ("head",), "patches.projection.weight")
+    return Foreign(LAYOUTS, ("head",), "patches.projection.weight", stored)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from attention_notes.nn.attention import Mask, MultiHeadAttention
 from attention_notes.nn.mlp import MLP
 from attention_notes.nn.variants import lookup
+from attention_notes.weights.pretrained import pretrainable
 
 # Table 3. Rows (A), (C), (D) are overrides of the base model; (E) is positions=partial(LearnedPositions, length=...).
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -290,6 +291,7 @@ class Transformer(nn.Module):
         return torch.cat(written, 1)
 
 
+@pretrainable
 def transformer(
     name: str,
     *,

@@ -1,15 +1,15 @@
 """How others name and shape the weights of a Vision Transformer."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 from attention_notes.papers.vit.model import VisionTransformer
-from attention_notes.weights import Foreign, foreign
+from attention_notes.weights import Foreign, Tensors, foreign, length
 from attention_notes.weights.layouts import Layout, Row
 
 PATCHES = "c ch py px -> c (ch py px)"
 QKV = ("query", "key", "value")
+POOLER = {"pooler": "reads the class token for a task of pre-training that is not published"}
 
 
 def sizes(model: Any) -> dict[str, int]:
@@ -18,11 +18,34 @@ def sizes(model: Any) -> dict[str, int]:
     return {"ch": model.patches.channels, "py": py, "px": px, "h": heads}
 
 
-def stored_size(model: Any, theirs: Callable[[str], Any], name: str = "positions") -> tuple[int, int] | None:
-    """Height and width of the square image that the stored positions are of, None if they are of no square."""
-    count, (py, px) = theirs(name).shape[1] - model.placed, model.patches.patch
-    side = math.isqrt(count)
-    return (side * py, side * px) if side**2 == count else None
+def stored(model: Any, tensors: Tensors, prefix: str = "") -> dict[str, Any]:
+    """Width, depth, registers, and the size of the images: the model's own, if it fits, or else that of a square."""
+    found: dict[str, Any] = {}
+    if (bias := tensors(f"{prefix}norm.bias")) is not None:
+        found["dim"] = len(bias)
+    if depth := length(tensors, f"{prefix}blocks.{{i}}.attention_norm.bias"):
+        found["depth"] = depth
+    if (bias := tensors(f"{prefix}blocks.0.mlp.expand.bias")) is not None:
+        found["hidden"] = len(bias)
+    registers = tensors(f"{prefix}registers")
+    found["registers"] = 0 if registers is None else registers.shape[1]
+    if (positions := tensors(f"{prefix}positions")) is not None:
+        found["image_size"] = _image_size(model, positions.shape[1] - model.placed)
+    return found
+
+
+def _image_size(model: Any, patches: int) -> tuple[int, int]:
+    (rows, columns), (py, px), side = model.patches.grid, model.patches.patch, math.isqrt(max(patches, 0))
+    if patches == rows * columns:
+        return model.patches.image_size
+    if side**2 != patches:
+        few = next(i for i in range(side, 0, -1) if patches % i == 0)
+        y, x = model.patches.image_size
+        raise ValueError(
+            f"its positions are of {patches} patches, but {y} x {x} pixels make {rows} x {columns}: give as "
+            f"image_size what it was trained at, such as ({few * py}, {patches // few * px}), and resize the model then"
+        )
+    return side * py, side * px
 
 
 TIMM_ROWS: tuple[Row, ...] = (
@@ -125,16 +148,14 @@ def torchvision_rows(expand: str, contract: str) -> tuple[Row, ...]:
 _JAX_BLOCK = "Transformer/encoderblock_{i}"
 _JAX_ATTENTION = f"{_JAX_BLOCK}/MultiHeadDotProductAttention_1"
 
+_SAVED = Layout("transformers", transformers_rows("vit."), sizes=sizes)
+_LOADED = Layout("transformers, as loaded", loaded_rows("vit."), sizes=sizes)
 LAYOUTS = (
     Layout("timm", TIMM_ROWS, sizes=sizes),
-    Layout("transformers", transformers_rows("vit."), sizes=sizes),
-    Layout(
-        "transformers, without its head",
-        transformers_rows(""),
-        sizes=sizes,
-        unused={"pooler": "reads the class token for a task of pre-training that is not published"},
-    ),
-    Layout("transformers, as loaded", loaded_rows("vit."), sizes=sizes),
+    _SAVED,
+    _SAVED.bare("vit.", unused=POOLER),
+    _LOADED,
+    _LOADED.bare("vit.", unused=POOLER),
     *(
         Layout(name, rows, sizes=sizes, unused={"embeddings.mask_token": "stands for patches hidden in pre-training"})
         for name, rows in (
@@ -191,4 +212,4 @@ LAYOUTS = (
 
 @foreign.register
 def _(model: VisionTransformer) -> Foreign:
-    return Foreign(LAYOUTS, ("head",), "patches.projection.weight", stored_size, fixed_size=True)
+    return Foreign(LAYOUTS, ("head",), "patches.projection.weight", stored)
