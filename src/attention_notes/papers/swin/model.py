@@ -121,8 +121,7 @@ class WindowAttention(InWindows):
             _, k, v = rearrange(self.qkv(around), "s m (qkv h d) -> qkv s h m d", qkv=3, h=self.heads)
         mask = self.windows.scores(self.bias(), images=x.shape[0])
         mixed = attention(q, k, v, mask=mask, dropout=self.attention_dropout.rate)
-        mixed = self.output(rearrange(mixed, "s h n d -> s n (h d)"))
-        return self.windows.join(self.projection_dropout(mixed))
+        return self.windows.join(self.projection_dropout(self.output(rearrange(mixed, "s h n d -> s n (h d)"))))
 
 
 class CosineWindowAttention(InWindows):
@@ -156,8 +155,7 @@ class CosineWindowAttention(InWindows):
         mask = self.windows.scores(self.bias(), images=x.shape[0])
         dropout = self.attention_dropout.rate
         mixed = attention(q, F.normalize(k, dim=-1), v, mask=mask, scale=1.0, dropout=dropout)
-        mixed = self.output(rearrange(mixed, "s h n d -> s n (h d)"))
-        return self.windows.join(self.projection_dropout(mixed))
+        return self.windows.join(self.projection_dropout(self.output(rearrange(mixed, "s h n d -> s n (h d)"))))
 
 
 class PreNorm(nn.Module):

@@ -117,8 +117,7 @@ class SelfAttention(nn.Module):
     def forward(self, z: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
         """Let every token look at every token."""
         q, k, v = rearrange(self.qkv(z), "b n (qkv h d) -> qkv b h n d", qkv=3, h=self.heads)
-        mixed = attention(q, k, v, dropout=self.attention_dropout.rate)
-        return self.output(rearrange(mixed, "b h n d -> b n (h d)"))
+        return self.output(rearrange(attention(q, k, v, dropout=self.attention_dropout.rate), "b h n d -> b n (h d)"))
 
 
 class Block(PreNormBlock):
