@@ -15,7 +15,7 @@ from attention_notes.nn.checkpointing import Blocks
 from attention_notes.nn.initialise import OwnLayers, Start, initialise
 from attention_notes.nn.protocols import Make
 from attention_notes.nn.variants import given, lookup
-from attention_notes.nn.vision import Backbone, Indices, linear_head, which_maps
+from attention_notes.nn.vision import Backbone, Indices, linear_head, maps_after
 
 
 class Convolution(OwnLayers, nn.Sequential):
@@ -194,12 +194,7 @@ class ResNet(Backbone):
         self, images: Float[Tensor, "b ch y x"], out_indices: Indices | None = None
     ) -> list[Float[Tensor, "b _ _ _"]]:
         """The map of every stage, ``b c y x``, at strides 4, 8, 16, 32, or less where a stage is dilated."""
-        wanted, x, maps = which_maps(out_indices, len(self.stages)), self.stem(images), {}
-        for i, stage in zip(range(1 + max(wanted, default=-1)), self.stages, strict=False):
-            x = stage(x)
-            if i in wanted:
-                maps[i] = x
-        return [maps[i] for i in wanted]
+        return maps_after(self.stages, self.stem(images), out_indices)
 
     def forward(self, images: Float[Tensor, "b ch y x"]) -> Float[Tensor, "b k"]:
         """Logits of the ``k`` classes, or the mean of the last map where the model has no head."""

@@ -39,7 +39,7 @@ from attention_notes.nn.mlp import MLP
 from attention_notes.nn.protocols import Cut, Make, Pair, Stem, regrid, resize_stem
 from attention_notes.nn.sizes import Size, pair
 from attention_notes.nn.variants import given, lookup
-from attention_notes.nn.vision import Backbone, Indices, linear_head, which_maps
+from attention_notes.nn.vision import Backbone, Indices, linear_head, maps_after
 from attention_notes.nn.windows import ContinuousPositionBias, RelativePositionBias, Windows, four_neighbours
 from attention_notes.papers.vit import PatchEmbedding
 from attention_notes.weights.pretrained import pretrainable
@@ -354,16 +354,11 @@ class Swin(Backbone):
         Raises:
             ValueError: for images of another size than the model was built for, or if there is no such map.
         """
-        wanted, maps = which_maps(out_indices, len(self.stages)), {}
         tokens, (rows, columns) = self.patches(images), self.patches.grid
         if tokens.shape[1] != rows * columns:
             raise ValueError(f"the stem made {tokens.shape[1]} tokens, but its grid has {rows} x {columns}")
         x = self.patch_norm(tokens).unflatten(1, (rows, columns))
-        for i, stage in zip(range(1 + max(wanted, default=-1)), self.stages, strict=False):
-            x = stage(x)
-            if i in wanted:
-                maps[i] = x.movedim(-1, 1)
-        return [maps[i] for i in wanted]
+        return maps_after(self.stages, x, out_indices, as_map=lambda x: x.movedim(-1, 1))
 
     def forward(self, images: Float[Tensor, "b ch y x"]) -> Float[Tensor, "b k"]:
         """Logits of the ``k`` classes, or the mean of the normalised tokens where the model has no head."""
