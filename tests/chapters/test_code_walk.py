@@ -121,6 +121,7 @@ def test_an_argument_that_is_bound_again_keeps_its_axes_only_where_the_sizes_say
 
 def test_of_several_annotations_the_one_that_fits_is_taken():
     model = deit("Ti/16 distilled", depth=1, image_size=32, num_classes=5)
+    model.separate = True
     for training, axes, sizes in ((True, "b 2 k", (3, 2, 5)), (False, "b k", (3, 5))):
         found = walk(model.train(training), torch.randn(3, 3, 32, 32))
         assert shapes(found, "return logits")["returns"] == (axes, sizes)

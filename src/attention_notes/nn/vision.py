@@ -1,7 +1,7 @@
 """What every vision model can do, whatever its paper: one protocol, and what the trunks share of it."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from operator import index
 from typing import Any, ClassVar, Protocol, SupportsIndex, TypeVar, runtime_checkable
 
@@ -245,6 +245,35 @@ def which_maps(out_indices: Indices | None, count: int) -> list[int]:
             f"out_indices={indices}: there are {count} maps, 0 to {count - 1}, or -{count} to -1 from the last one"
         )
     return [i % count for i in indices]
+
+
+def maps_after(
+    parts: Iterable[nn.Module],
+    x: Tensor,
+    out_indices: Indices | None,
+    *,
+    run: Callable[[nn.Module, Tensor], Tensor] = lambda part, x: part(x),
+    as_map: Callable[[Tensor], Tensor] = lambda x: x,
+) -> list[Tensor]:
+    """The maps after some of the parts of a trunk, which run one after the other up to the last that is needed.
+
+    Args:
+        parts: blocks or stages.
+        x: what enters the first.
+        out_indices: after which of them, as in ``VisionModel.features``.
+        run: runs one of them.
+        as_map: makes the map from what comes out.
+
+    Raises:
+        ValueError: as ``which_maps``.
+    """
+    parts = [*parts]
+    wanted, maps = which_maps(out_indices, len(parts)), {}
+    for i, part in enumerate(parts[: 1 + max(wanted, default=-1)]):
+        x = run(part, x)
+        if i in wanted:
+            maps[i] = as_map(x)
+    return [maps[i] for i in wanted]
 
 
 def _layers(model: nn.Module) -> Iterator[tuple[int, nn.Parameter]]:

@@ -62,7 +62,7 @@ class DistilledVisionTransformer(Backbone):
 
     Args:
         encoder: a ``VisionTransformer`` with ``pooling=TwoTokens`` and no head.
-        num_classes: width of each output; ``None`` for no heads: the outputs are then those of the tokens, of width ``c``.
+        num_classes: width of each output; ``None`` for no heads: the outputs are then the tokens', of width ``c``.
         separate: whether the two outputs stay apart in training, as the two terms of a distillation loss need them; it
             may be set later on. In evaluation they are averaged in any case.
 

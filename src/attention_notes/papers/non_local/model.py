@@ -29,7 +29,7 @@ from attention_notes.nn.attention import attention, attention_weights
 from attention_notes.nn.initialise import zero_bias
 from attention_notes.nn.sizes import check_images
 from attention_notes.nn.variants import lookup
-from attention_notes.nn.vision import Backbone, Indices, which_maps
+from attention_notes.nn.vision import Backbone, Indices, maps_after
 from attention_notes.papers.resnet import ResNet, resnet
 from attention_notes.weights.pretrained import pretrainable
 
@@ -318,17 +318,18 @@ class C2D(Backbone):
     ) -> list[Float[Tensor, "b _ _ _ _"]]:
         """The map of every stage, ``b c t y x``. Raises ``ValueError`` for clips of other channels or axes."""
         check_images(clips, self.backbone.channels, axes="b ch t y x")
-        stages: Any = self.backbone.stages
-        wanted, maps = which_maps(out_indices, len(stages)), {}
-        x = self.pool1(_framewise(self.backbone.stem[:-1], clips[:, :, ::2]))
-        for i, stage in zip(range(1 + max(wanted, default=-1)), stages, strict=False):
-            x = self.pool2(x) if i == 1 else x
+        stages: Any = [*self.backbone.stages]
+
+        def run(stage: Any, x: Tensor) -> Tensor:
+            x = self.pool2(x) if stage in stages[1:2] else x
             for block in stage:
                 spacetime = isinstance(block, NonLocal) and block.dims == 3
                 x = stage.run(block, x) if spacetime else _framewise(partial(stage.run, block), x)
-            if i in wanted:
-                maps[i] = x
-        return [maps[i] for i in wanted]
+            return x
+
+        return maps_after(
+            stages, self.pool1(_framewise(self.backbone.stem[:-1], clips[:, :, ::2])), out_indices, run=run
+        )
 
     def forward(self, clips: Float[Tensor, "b ch t y x"]) -> Float[Tensor, "b k"]:
         """Logits of the ``k`` classes, or what the head would be given where there is none."""

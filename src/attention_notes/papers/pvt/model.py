@@ -37,7 +37,7 @@ from attention_notes.nn.norms import layer_norm
 from attention_notes.nn.protocols import Make, Pooling
 from attention_notes.nn.sizes import Size, check_images, pair
 from attention_notes.nn.variants import given, lookup
-from attention_notes.nn.vision import Backbone, Indices, linear_head, which_maps
+from attention_notes.nn.vision import Backbone, Indices, linear_head, maps_after
 from attention_notes.papers.vit import MeanPooling
 from attention_notes.weights.pretrained import pretrainable
 
@@ -293,12 +293,7 @@ class PyramidVisionTransformer(Backbone):
         self, images: Float[Tensor, "b ch y x"], out_indices: Indices | None = None
     ) -> list[Float[Tensor, "b _ _ _"]]:
         """The maps ``b c y x`` of all stages, at strides 4, 8, 16 and 32: what a dense task is given."""
-        wanted, x, maps = which_maps(out_indices, len(self.stages)), images, {}
-        for i, stage in zip(range(1 + max(wanted, default=-1)), self.stages, strict=False):
-            x = stage(x)
-            if i in wanted:
-                maps[i] = x
-        return [maps[i] for i in wanted]
+        return maps_after(self.stages, images, out_indices)
 
     def forward(self, images: Float[Tensor, "b ch y x"]) -> Float[Tensor, "b k"]:
         """Logits of the ``k`` classes, or what stands for the image where the model has no head."""

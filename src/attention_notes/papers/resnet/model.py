@@ -16,7 +16,7 @@ from attention_notes.nn.initialise import OwnLayers, Start, initialise
 from attention_notes.nn.protocols import Make
 from attention_notes.nn.sizes import check_images
 from attention_notes.nn.variants import given, lookup
-from attention_notes.nn.vision import Backbone, Indices, linear_head, which_maps
+from attention_notes.nn.vision import Backbone, Indices, linear_head, maps_after
 from attention_notes.weights.pretrained import pretrainable
 
 
@@ -202,12 +202,7 @@ class ResNet(Backbone):
             ValueError: for images of other channels or axes, or if there is no such map.
         """
         check_images(images, self.channels)
-        wanted, x, maps = which_maps(out_indices, len(self.stages)), self.stem(images), {}
-        for i, stage in zip(range(1 + max(wanted, default=-1)), self.stages, strict=False):
-            x = stage(x)
-            if i in wanted:
-                maps[i] = x
-        return [maps[i] for i in wanted]
+        return maps_after(self.stages, self.stem(images), out_indices)
 
     def forward(self, images: Float[Tensor, "b ch y x"]) -> Float[Tensor, "b k"]:
         """Logits of the ``k`` classes, or the mean of the last map where the model has no head."""

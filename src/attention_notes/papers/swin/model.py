@@ -40,7 +40,7 @@ from attention_notes.nn.norms import unit
 from attention_notes.nn.protocols import Cut, Make, Pair, Stem, regrid, resize_stem
 from attention_notes.nn.sizes import Size, pair
 from attention_notes.nn.variants import given, lookup
-from attention_notes.nn.vision import Backbone, Indices, linear_head, which_maps
+from attention_notes.nn.vision import Backbone, Indices, linear_head, maps_after
 from attention_notes.nn.windows import ContinuousPositionBias, RelativePositionBias, Windows, four_neighbours
 from attention_notes.papers.vit import PatchEmbedding
 from attention_notes.weights.pretrained import pretrainable
@@ -122,8 +122,7 @@ class WindowAttention(InWindows):
             _, k, v = rearrange(self.qkv(around), "s m (qkv h d) -> qkv s h m d", qkv=3, h=self.heads)
         mask = self.windows.scores(self.bias(), images=x.shape[0])
         mixed = attention(q, k, v, mask=mask, dropout=self.attention_dropout.rate)
-        mixed = self.output(rearrange(mixed, "s h n d -> s n (h d)"))
-        return self.windows.join(self.projection_dropout(mixed))
+        return self.windows.join(self.projection_dropout(self.output(rearrange(mixed, "s h n d -> s n (h d)"))))
 
 
 class CosineWindowAttention(InWindows):
@@ -154,8 +153,7 @@ class CosineWindowAttention(InWindows):
         mask = self.windows.scores(self.bias(), images=x.shape[0])
         dropout = self.attention_dropout.rate
         mixed = attention(q, unit(k), v, mask=mask, scale=1.0, dropout=dropout)
-        mixed = self.output(rearrange(mixed, "s h n d -> s n (h d)"))
-        return self.windows.join(self.projection_dropout(mixed))
+        return self.windows.join(self.projection_dropout(self.output(rearrange(mixed, "s h n d -> s n (h d)"))))
 
     def _projected(self, tokens: Float[Tensor, "s n c"]) -> Float[Tensor, "s n 3*c"]:
         """Queries, keys and values side by side."""
@@ -361,16 +359,11 @@ class Swin(Backbone):
         Raises:
             ValueError: for images of another size than the model was built for, or if there is no such map.
         """
-        wanted, maps = which_maps(out_indices, len(self.stages)), {}
         tokens, (rows, columns) = self.patches(images), self.patches.grid
         if tokens.shape[1] != rows * columns:
             raise ValueError(f"the stem made {tokens.shape[1]} tokens, but its grid has {rows} x {columns}")
         x = self.patch_norm(tokens).unflatten(1, (rows, columns))
-        for i, stage in zip(range(1 + max(wanted, default=-1)), self.stages, strict=False):
-            x = stage(x)
-            if i in wanted:
-                maps[i] = x.permute(0, 3, 1, 2)
-        return [maps[i] for i in wanted]
+        return maps_after(self.stages, x, out_indices, as_map=lambda x: x.permute(0, 3, 1, 2))
 
     def forward(self, images: Float[Tensor, "b ch y x"]) -> Float[Tensor, "b k"]:
         """Logits of the ``k`` classes, or the mean of the normalised tokens where the model has no head."""

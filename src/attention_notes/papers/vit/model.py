@@ -34,7 +34,7 @@ from attention_notes.nn.norms import layer_norm
 from attention_notes.nn.protocols import Make, Pooling, Stem, Tokens, resize_stem
 from attention_notes.nn.sizes import Size, check_images, pair
 from attention_notes.nn.variants import given, lookup
-from attention_notes.nn.vision import Backbone, Indices, linear_head, which_maps
+from attention_notes.nn.vision import Backbone, Indices, linear_head, maps_after
 from attention_notes.weights.pretrained import pretrainable
 
 
@@ -118,8 +118,7 @@ class SelfAttention(nn.Module):
     def forward(self, z: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
         """Let every token look at every token."""
         q, k, v = rearrange(self.qkv(z), "b n (qkv h d) -> qkv b h n d", qkv=3, h=self.heads)
-        mixed = attention(q, k, v, dropout=self.attention_dropout.rate)
-        return self.output(rearrange(mixed, "b h n d -> b n (h d)"))
+        return self.output(rearrange(attention(q, k, v, dropout=self.attention_dropout.rate), "b h n d -> b n (h d)"))
 
 
 class Block(PreNormBlock):
@@ -301,14 +300,12 @@ class VisionTransformer(Backbone):
         self, images: Float[Tensor, "b ch y x"], out_indices: Indices | None = None
     ) -> list[Float[Tensor, "b c gy gx"]]:
         """The patch tokens after each block, on their grid, as in ``VisionModel``; the last norm is not applied."""
-        wanted, grid = which_maps(out_indices, len(self.blocks)), self.patches.grid
-        first = self.pooling.extra + (0 if self.registers is None else self.registers.shape[1])
-        z, maps = self.embed(images), {}
-        for i, block in zip(range(1 + max(wanted, default=-1)), self.blocks, strict=False):
-            z = self.blocks.run(block, z)
-            if i in wanted:
-                maps[i] = z[:, first:].mT.unflatten(2, grid)
-        return [maps[i] for i in wanted]
+        grid, first = self.patches.grid, self.pooling.extra + (0 if self.registers is None else self.registers.shape[1])
+
+        def on_grid(z: Tensor) -> Tensor:
+            return z[:, first:].mT.unflatten(2, grid)
+
+        return maps_after(self.blocks, self.embed(images), out_indices, run=self.blocks.run, as_map=on_grid)
 
     def read(self, tokens: Float[Tensor, "b n c"]) -> Float[Tensor, "b *_"]:
         """What the pooling reads from all tokens but the registers."""
