@@ -159,7 +159,7 @@ class Seen:
 
         return _walk(list(self.layers.values()), at, half)
 
-    def gradient_rollout(self, score: Float[Tensor, "*b"], at: At | None = None) -> Gaze:
+    def gradient_rollout(self, score: Float[Tensor, "..."], at: At | None = None) -> Gaze:
         """How each of the first layer's cells raises a score, by way of all layers (Chefer, Gur & Wolf 2021).
 
             r  <-  r + r Ā    for each layer, the last one first, Ā the mean over its heads of max(0, ∂y/∂A ⊙ A)
@@ -245,7 +245,7 @@ def see(model: nn.Module, *inputs: Tensor, gradients: bool = False) -> Seen:
         output = model(*inputs)
     layers = {}
     for name, weights in maps.items():
-        places = found[name] if name in found else _unknown(model, name)
+        places = found[name] if name in found else _no_image(inputs[0]) or _unknown(model, name)
         placed = (None, places) if isinstance(places, str) else (places, "")
         layers[name] = Layer(name, weights, *placed)
     return Seen(output, layers)
@@ -257,8 +257,7 @@ def _watching(model: nn.Module, maps: dict[str, Tensor], images: Tensor) -> Iter
 
     The hooks are called by every thread that calls the model, and listen to this one.
     """
-    no_image = f"the model was given {tuple(images.shape)}, and an image is b ch y x"
-    grid: Grid | str = Grid((images.shape[2], images.shape[3])) if images.ndim == 4 else no_image
+    grid: Grid | str = _no_image(images) or Grid((images.shape[2], images.shape[3]))
     found: dict[str, Places | str] = {}
     attending: list[int] = []  # how many maps there were when the attention began that is running
     in_front = {  # what the model around an attention says of the tokens in front of its cells
@@ -327,6 +326,11 @@ def _holds(x: Tensor, channels: int, size: Pair) -> bool:
     if channels == -1 and x.ndim == 3:
         return x.shape[1] == prod(size)
     return (x.shape[2:] if channels == 1 else x.shape[1:-1]) == size
+
+
+def _no_image(given: Tensor) -> str:
+    """Why there can be no places; nothing if there can."""
+    return "" if given.ndim == 4 else f"the model was given {tuple(given.shape)}, and an image is b ch y x"
 
 
 def _unknown(model: nn.Module, name: str) -> str:

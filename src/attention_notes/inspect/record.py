@@ -141,6 +141,8 @@ _SOFTMAXES = (torch.softmax, Tensor.softmax, F.softmax)
 _LATER_THE_SAME = (F.dropout, torch.dropout, Tensor.to, Tensor.type_as, Tensor.half, Tensor.bfloat16, Tensor.contiguous)
 _MASKS = (torch.masked_fill, Tensor.masked_fill)
 _PRODUCTS = (torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm, torch.einsum)
+_ATTENTIONS = (F.scaled_dot_product_attention, F.multi_head_attention_forward)
+_LOOKED_AT = frozenset((*_ATTENTIONS, *_SOFTMAXES, *_LATER_THE_SAME, *_MASKS, *_PRODUCTS))
 
 
 class _Listener(TorchFunctionMode):
@@ -149,7 +151,7 @@ class _Listener(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         inside = [recorder for recorder in tuple(_HERE.recorders) if recorder.running]
-        if not inside or (not torch.compiler.is_compiling() and _was_traced(sys._getframe(1))):
+        if not inside or func not in _LOOKED_AT or (not torch.compiler.is_compiling() and _was_traced(sys._getframe())):
             return func(*args, **kwargs)
         if func is F.scaled_dot_product_attention:
             return _attended(inside, *args, **kwargs)
@@ -175,13 +177,15 @@ class _Listener(TorchFunctionMode):
 _LISTENER = _Listener()
 
 
-def _was_traced(frame: FrameType) -> bool:
-    """Whether a frame is a graph of ``torch.compile`` with the eager backend: its tracing recorded what it calls."""
-    return (
-        frame.f_code.co_filename.startswith("<eval_with_key>")
-        and frame.f_back is not None
-        and ("_dynamo" in frame.f_back.f_code.co_filename)
-    )
+def _was_traced(frame: FrameType | None) -> bool:
+    """Whether a graph of ``torch.compile`` with the eager backend runs: its tracing has recorded what it calls."""
+    for _ in range(8):  # around the call may be wrappers that check types
+        if frame is None or frame.f_back is None:
+            return False
+        if frame.f_code.co_filename.startswith("<eval_with_key>"):
+            return "_dynamo" in frame.f_back.f_code.co_filename
+        frame = frame.f_back
+    return False
 
 
 def _attended(inside: Sequence[_Recorder], query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Any:

@@ -28,7 +28,7 @@ def rollout(maps: Mapping[str, Float[Tensor, "b h n n"]]) -> Float[Tensor, "b n 
 
 
 def gradient_rollout(
-    maps: Mapping[str, Float[Tensor, "b h n n"]], score: Float[Tensor, "*b"]
+    maps: Mapping[str, Float[Tensor, "b h n n"]], score: Float[Tensor, "..."]
 ) -> Float[Tensor, "b n n"]:
     """Relevance of each input token to a score, by way of each output token: a rollout of what raises the score.
 
@@ -52,8 +52,8 @@ def gradient_rollout(
 
 
 def attention_times_gradient(
-    maps: Mapping[str, Float[Tensor, "*b n m"]], score: Float[Tensor, "*b"]
-) -> dict[str, Float[Tensor, "*b n m"]]:
+    maps: Mapping[str, Float[Tensor, "... _ _"]], score: Float[Tensor, "..."]
+) -> dict[str, Float[Tensor, "... _ _"]]:
     """How each weight of each head acts on a score, to first order: A ⊙ ∂y/∂A, for each map.
 
     Positive where a larger weight raises the score y. It is the product inside of equation 5 of Chefer, Gur & Wolf
@@ -89,11 +89,12 @@ def attention_times_gradient(
 
 def _unmixed(name: str, maps: Mapping[str, Tensor]) -> Float[Tensor, "b n n"]:
     """Each token of itself alone: what a rollout starts from."""
-    shapes = sorted({(m.shape[0], *m.shape[-2:]) for m in maps.values()})
-    if len(shapes) != 1 or shapes[0][1] != shapes[0][2] or any(m.ndim != 4 for m in maps.values()):
-        raise ValueError(f"{name} needs self-attention over one sequence; got (batch, queries, keys) of {shapes}")
+    shapes = sorted({tuple(m.shape) for m in maps.values()})
+    if len({(shape[0], *shape[-2:]) for shape in shapes}) != 1 or any(len(s) != 4 or s[2] != s[3] for s in shapes):
+        raise ValueError(f"{name} needs self-attention over one sequence, b h n n; got {shapes}")
+    batch, _, n, _ = shapes[0]
     first = next(iter(maps.values()))
-    return torch.eye(shapes[0][1], device=first.device, dtype=first.dtype).expand(shapes[0])
+    return torch.eye(n, device=first.device, dtype=first.dtype).expand(batch, n, n)
 
 
 def attention_span(
