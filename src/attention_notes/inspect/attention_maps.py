@@ -4,9 +4,9 @@
 class tokens in front, windows folded into the batch, cyclic shifts, padding, keys that were pooled.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from math import prod
 from typing import Any, Literal
@@ -16,17 +16,31 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from attention_notes.inspect import foreign
+from attention_notes.inspect.evaluation import evaluation
+from attention_notes.inspect.listen import in_this_thread
 from attention_notes.inspect.record import record_attention
-from attention_notes.inspect.token_geometry import At, Grid, Places, attends, makes_maps, places_of, window
+from attention_notes.inspect.relevance import attention_times_gradient
+from attention_notes.inspect.token_geometry import (
+    At,
+    Grid,
+    Pair,
+    Places,
+    attends,
+    extra_tokens,
+    makes_maps,
+    places_of,
+    window,
+)
 
 
 @dataclass(frozen=True)
 class Gaze:
-    """Where attention went: shares that sum to one over places, extra tokens and padding.
+    """Where attention went: shares that sum to one over places, extra tokens and padding; or a relevance to a score.
 
     Args:
         places: the share of each cell of ``grid``; for a layer ``b h gy gx``, for a rollout ``b gy gx``.
-        extra: the shares of the class and the distillation token, none where there are none.
+        extra: the shares of the class token, the distillation token, registers; none where there are none.
         padding: what went to tokens that fill up windows and lie outside the image.
         grid: the cells over the image.
     """
@@ -50,12 +64,14 @@ def _gaze(slots: Tensor, grid: Grid) -> Gaze:
 class Layer:
     """What one attention did: its raw ``weights`` with windows folded into the batch, and where queries and keys lie.
 
-    ``places`` is None where tokens are no places of an image, as in a text or a clip.
+    ``places`` is None where tokens are no places of an image, as in a text or a clip, or where they could not be
+    followed; ``reason`` then says why.
     """
 
     name: str
     weights: Float[Tensor, "s h n m"]
     places: Places | None
+    reason: str = ""
 
     @property
     def extra(self) -> int:
@@ -67,8 +83,8 @@ class Layer:
         """The places. Raises ``ValueError`` where there are none."""
         if self.places is None:
             raise ValueError(
-                f"{self.name!r} has no map over an image: its tokens are those of a text, a sequence or a clip, or of "
-                f"a module whose places are not known; its weights, {tuple(self.weights.shape)}, are in .weights"
+                f"{self.name!r} was recorded, but has no map over an image: {self.reason}; its weights, "
+                f"{tuple(self.weights.shape)}, are in .weights"
             )
         return self.places
 
@@ -76,7 +92,8 @@ class Layer:
         """Where a place looks, in each head: ``b h gy gx`` over the whole grid of the keys, zero where it cannot look.
 
         Args:
-            at: row and column of a pixel of the image that the model was given, or ``"class"`` or ``"distillation"``.
+            at: row and column of a pixel of the image that the model was given, or an extra token: ``"class"``,
+                ``"distillation"``, ``"register 1"``...
 
         Raises:
             ValueError: if the layer has no places, or not that one.
@@ -136,92 +153,196 @@ class Seen:
         Raises:
             ValueError: if a layer has no places, or the last one not that one.
         """
-        layers = list(self.layers.values())[::-1]
-        last, weights = layers[0].placed, layers[0].weights
-        grid, images = last.grid, len(weights) // len(last.queries)
-        start = torch.zeros(1 + last.extra + prod(grid.size))
-        chosen = last.slot(at) if at is not None else slice(1, 1 + last.extra) if last.extra else slice(1, None)
-        start[chosen] = 1
-        start = (start / start.sum()).to(weights.device, torch.promote_types(weights.dtype, torch.float32))
-        joined, cells = start.expand(images, -1).split([1 + last.extra, prod(grid.size)], 1)
-        for places, group in groupby(layers, key=lambda layer: layer.placed):
-            while grid is not places.grid and grid.below:
-                cells, grid = grid.back(cells.unflatten(1, grid.size)).flatten(1), grid.below
-            here = 1 + places.extra  # a token that joins later waits
-            r = torch.cat([joined[:, :here], cells], 1)
-            r = (r + torch.stack([layer.back(r) for layer in group]).mean(0)) / 2
-            joined, cells = torch.cat([r[:, :here], joined[:, here:]], 1), r[:, here:]
-        return _gaze(torch.cat([joined, cells], 1), grid)
+
+        def half(r: Tensor, backs: list[Tensor]) -> Tensor:
+            return (r + torch.stack(backs).mean(0)) / 2
+
+        return _walk(list(self.layers.values()), at, half)
+
+    def gradient_rollout(self, score: Float[Tensor, "..."], at: At | None = None) -> Gaze:
+        """How each of the first layer's cells raises a score, by way of all layers (Chefer, Gur & Wolf 2021).
+
+            r  <-  r + r Ā    for each layer, the last one first, Ā the mean over its heads of max(0, ∂y/∂A ⊙ A)
+
+        ``r`` starts as in ``rollout``, and goes back to finer cells as there; it is a row of the matrix of
+        ``attention_notes.inspect.gradient_rollout``, where the equations stand. It is never negative, and its scale is
+        that of the score. Softmaxes side by side in one block add up. A row that serves all queries is taken to act by
+        each of them alike.
+
+        Args:
+            score: what is asked about, computed from ``output``, such as ``seen.output[:, 207]``: one number an image.
+            at: the place or the token that the head reads; when not given, as in ``rollout``.
+
+        Raises:
+            ValueError: as ``rollout``, and if ``see`` was called without ``gradients=True`` or the score does not
+                depend on the weights.
+        """
+        products = attention_times_gradient({name: layer.weights for name, layer in self.layers.items()}, score)
+        layers = []
+        for name, layer in self.layers.items():
+            raising = products[name].clamp(min=0)
+            if raising.shape[-2] == 1:  # its gradient is the sum over the queries
+                raising = raising / layer.placed.queries.shape[1]
+            layers.append(replace(layer, weights=raising))
+
+        def added(r: Tensor, backs: list[Tensor]) -> Tensor:
+            stayed = F.pad(r[:, :1], (0, r.shape[1] - 1))
+            return r + torch.stack([back - stayed for back in backs]).sum(0)
+
+        return _walk(layers, at, added)
 
 
-@torch.no_grad()
-def see(model: nn.Module, *inputs: Tensor) -> Seen:
+def _walk(layers: list[Layer], at: At | None, mixed: Callable[[Tensor, list[Tensor]], Tensor]) -> Gaze:
+    """From the last layer's places to the first one's; ``mixed`` is given r and what each softmax of a block made."""
+    layers = layers[::-1]
+    last, weights = layers[0].placed, layers[0].weights
+    grid, images = last.grid, len(weights) // len(last.queries)
+    start = torch.zeros(1 + last.extra + prod(grid.size))
+    chosen = last.slot(at) if at is not None else slice(1, 1 + last.extra) if last.extra else slice(1, None)
+    start[chosen] = 1
+    start = (start / start.sum()).to(weights.device, torch.promote_types(weights.dtype, torch.float32))
+    joined, cells = start.expand(images, -1).split([1 + last.extra, prod(grid.size)], 1)
+    for places, group in groupby(layers, key=lambda layer: layer.placed):
+        while grid is not places.grid and grid.below:
+            cells, grid = grid.back(cells.unflatten(1, grid.size)).flatten(1), grid.below
+        here = 1 + places.extra  # a token that joins later waits
+        r = torch.cat([joined[:, :here], cells], 1)
+        r = mixed(r, [layer.back(r) for layer in group])
+        joined, cells = torch.cat([r[:, :here], joined[:, here:]], 1), r[:, here:]
+    return _gaze(torch.cat([joined, cells], 1), grid)
+
+
+def see(model: nn.Module, *inputs: Tensor, gradients: bool = False) -> Seen:
     """Run ``model`` once, in evaluation, and keep what every attention layer did.
 
     The output is that of the model alone without gradients, to the last bit, and the model is left in the mode in which
-    it was. Any model with softmax attention can be seen; those of this package that look at images also know places.
+    it was. What ``record_attention`` can record can be seen. Places are known of this package's models that look at
+    images, and of ViT, DeiT and Swin of timm, transformers and torchvision; of any other, once its modules are
+    registered with ``places_of`` of ``attention_notes.inspect.token_geometry``. Any number of threads may see the same
+    model.
 
     Args:
         model: a model whose attention ``record_attention`` can record.
         inputs: what it is called with; pixels are those of the first.
+        gradients: whether output and weights keep their graph, for ``gradient_rollout``; attention is then computed
+            from the weights instead of by the fused kernel.
 
     Raises:
-        RuntimeError: if no softmax attention ran, as in a model without any.
+        RuntimeError: if no softmax attention could be recorded, as in a model without any.
 
     Example:
         >>> seen = see(vit("B/16"), images)
         >>> seen.layers["blocks.11.attention"].map("class").places.shape  # b h gy gx
         >>> seen.rollout().over_image("bilinear").shape  # b y x
     """
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        model.eval()
-        with record_attention(model) as maps, _watching(model, maps, inputs[0]) as places:
-            output = model(*inputs)
-    finally:
-        for module, training in modes:  # parents first: a part may be in another mode than the whole
-            module.train(training)
-    return Seen(output, {name: Layer(name, weights, places.get(name)) for name, weights in maps.items()})
+    foreign.know(model)
+    with (
+        torch.set_grad_enabled(gradients),
+        evaluation(model),
+        record_attention(model, gradients=gradients) as maps,
+        _watching(model, maps, inputs[0]) as found,
+    ):
+        output = model(*inputs)
+    layers = {}
+    for name, weights in maps.items():
+        places = found[name] if name in found else _no_image(inputs[0]) or _unknown(model, name)
+        placed = (None, places) if isinstance(places, str) else (places, "")
+        layers[name] = Layer(name, weights, *placed)
+    return Seen(output, layers)
 
 
 @contextmanager
-def _watching(model: nn.Module, maps: dict[str, Tensor], images: Tensor) -> Iterator[dict[str, Places]]:
-    """Follow the map through the modules that make it smaller, and give every attention recorded its places."""
-    grid = Grid((images.shape[2], images.shape[3])) if images.ndim == 4 else None
-    known: dict[str, Places] = {}
-    attending: list[int] = []  # how many maps there were when the attention began that is running
+def _watching(model: nn.Module, maps: dict[str, Tensor], images: Tensor) -> Iterator[dict[str, Places | str]]:
+    """Follow the map through the modules that make it smaller, and give each attention its places, or say why not.
 
-    def made(module: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> None:
+    The hooks are called by every thread that calls the model, and listen to this one.
+    """
+    grid: Grid | str = _no_image(images) or Grid((images.shape[2], images.shape[3]))
+    found: dict[str, Places | str] = {}
+    attending: list[int] = []  # how many maps there were when the attention began that is running
+    in_front = {  # what the model around an attention says of the tokens in front of its cells
+        part: names
+        for whole in model.modules()
+        if (names := extra_tokens(whole)) is not None
+        for part in whole.modules()
+    }
+
+    def made(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         nonlocal grid
-        if grid is None or attending or out.shape[-2:] == args[0].shape[-2:]:
+        x = _first(args, kwargs)
+        if isinstance(grid, str) or attending or x is None or out.shape[-2:] == x.shape[-2:]:
             return
         cut = window(module, grid.size)
         if cut and all(k >= s for k, s in zip(cut.kernel, cut.stride, strict=True)):  # a shortcut leaves cells out
-            given = args[0].shape[2:] if cut.channels == 1 else args[0].shape[1:-1]
-            grid = grid.through(module) if given == grid.size else None
+            if _holds(x, cut.channels, grid.size):
+                grid = grid.through(module)
+            else:
+                grid = f"a {type(module).__name__} was given {tuple(x.shape)}, not the map of {grid.size} before it"
 
     def began(*_: Any) -> None:
         attending.append(len(maps))
 
-    def ended(module: nn.Module, args: tuple[Tensor, ...], _: Any) -> None:
-        names = list(maps)[attending.pop() :]
-        places = None if grid is None else places_of(module, args[0], grid)
-        if places is not None:
-            known.update((name, places) for name in names if _fits(maps[name], places, len(args[0])))
+    def ended(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
+        x = _first(args, kwargs)
+        places = placed(module, x)
+        for name in list(maps)[attending.pop() :]:
+            found[name] = places
+            if isinstance(places, Places) and not _fits(maps[name], places, images=len(x)):
+                found[name] = f"they are no weights of a {type(module).__name__} on a map of {places.grid.size}"
+
+    def placed(module: nn.Module, x: Any) -> Places | str:
+        kind = type(module).__name__
+        if isinstance(grid, str):
+            return grid
+        if x is None or (places := places_of(module, x, grid)) is None:
+            return f"a {kind} was given {getattr(x, 'shape', x)}, no tokens of a map of {grid.size}"
+        if module in in_front:
+            places = replace(places, names=in_front[module])
+        if places.names is None or len(places.names) != places.extra:
+            return f"nobody says what the {places.extra} tokens are that a {kind} has in front of a map of {grid.size}"
+        return places
 
     handles = []
     for module in model.modules():
         if makes_maps(module):
-            handles.append(module.register_forward_hook(made))
+            handles.append(module.register_forward_hook(in_this_thread(made), with_kwargs=True))
         if attends(module):
-            handles += [module.register_forward_pre_hook(began), module.register_forward_hook(ended)]
+            handles.append(module.register_forward_pre_hook(in_this_thread(began)))
+            handles.append(module.register_forward_hook(in_this_thread(ended), with_kwargs=True))
     try:
-        yield known
+        yield found
     finally:
         for handle in handles:
             handle.remove()
 
 
+def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The tensor that a module was given first, by position or by name; None if there is none."""
+    return next((x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)), None)
+
+
+def _holds(x: Tensor, channels: int, size: Pair) -> bool:
+    """Whether a module was given the map, or its cells in a row."""
+    if channels == -1 and x.ndim == 3:
+        return x.shape[1] == prod(size)
+    return (x.shape[2:] if channels == 1 else x.shape[1:-1]) == size
+
+
+def _no_image(given: Tensor) -> str:
+    """Why there can be no places; nothing if there can."""
+    return "" if given.ndim == 4 else f"the model was given {tuple(given.shape)}, and an image is b ch y x"
+
+
+def _unknown(model: nn.Module, name: str) -> str:
+    kind = type(model.get_submodule(name.partition("#")[0]))
+    return (
+        f"nothing is known of where a {kind.__module__}.{kind.__qualname__} has its tokens; register it with places_of "
+        "of attention_notes.inspect.token_geometry"
+    )
+
+
 def _fits(weights: Tensor, places: Places, images: int) -> bool:
+    if weights.ndim != 4:
+        return False
     (s, n), m = places.queries.shape, places.answers.shape[1]
     return weights.shape[0] == images * s and weights.shape[-2] in (1, n) and weights.shape[-1] == m

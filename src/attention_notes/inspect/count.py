@@ -1,13 +1,21 @@
-"""Count what a model has and what a pass of it costs: parameters, multiply-accumulates, activations."""
+"""Count what a model has and what a pass of it costs: parameters, multiply-accumulates, activations.
 
-from collections.abc import Callable
+The pass leaves no trace: buffers, as the statistics of a norm over the batch in training, and the random numbers that
+come next are as they were. Nothing is changed for other threads, which may count the same model.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch.overrides import BaseTorchFunctionMode, TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+from attention_notes.inspect.listen import called
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -21,8 +29,8 @@ def count_macs(model: Callable, *inputs: Tensor, **options: Any) -> int:
     A MAC is two floating-point operations. Fused attention is counted as the two products that it is, ``n m d`` and
     ``n m d_v`` a head. Works on any device; on ``meta`` nothing is computed.
     """
-    counter = FlopCounterMode(display=False, custom_mapping=_fused_on_cpu())
-    with torch.no_grad(), counter:
+    counter = _Flops()
+    with torch.no_grad(), _as_it_was(model), BaseTorchFunctionMode(), counter:  # under a mode there is no fast path
         model(*inputs, **options)
     return counter.get_total_flops() // 2
 
@@ -37,7 +45,7 @@ def count_activations(model: Callable, *inputs: Tensor, **options: Any) -> int:
     its scores. Works on any device; on ``meta`` nothing is computed.
     """
     counter = _Activations()
-    with torch.no_grad(), counter:
+    with torch.no_grad(), _as_it_was(model), counter:
         model(*inputs, **options)
     return counter.total
 
@@ -53,10 +61,46 @@ class _Activations(TorchFunctionMode):
         self.total = 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        written = func(*args, **(kwargs or {}))
+        written = called(self, func, args, kwargs or {})
         if func in self.maps or (func in self.products and args[1].ndim == 2):
             self.total += written.numel()
         return written
+
+
+class _Flops(FlopCounterMode):
+    """PyTorch's counter without its sums by module, for which it would put hooks on all modules of all threads."""
+
+    def __init__(self) -> None:
+        super().__init__(display=False, custom_mapping=_fused_on_cpu())
+        self.mod_tracker = _Whole()  # type: ignore[assignment]
+
+
+class _Whole:
+    """Stands for PyTorch's tracker of the modules that are running, and knows the whole only."""
+
+    parents = ("Global",)
+
+    def __enter__(self) -> "_Whole":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        pass
+
+
+@contextmanager
+def _as_it_was(model: Callable) -> Iterator[None]:
+    """Put back the buffers of a model, and the random numbers, of a pass that may change them: one in training."""
+    if not (isinstance(model, nn.Module) and any(module.training for module in model.modules())):
+        yield
+        return
+    kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    devices = {t.device for t in chain(model.parameters(), model.buffers()) if t.device.type == "cuda"}
+    with torch.random.fork_rng([*devices]):
+        try:
+            yield
+        finally:
+            for buffer, before in kept:
+                buffer.copy_(before)
 
 
 def _fused_on_cpu() -> dict[Any, Any]:

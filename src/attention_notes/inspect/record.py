@@ -1,74 +1,205 @@
-"""Record the attention weights of any model while it runs; rollout, and how far heads look, follow from them."""
+"""Record the attention weights of any model while it runs."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from types import FrameType
 from typing import Any
-from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
+from attention_notes.inspect.listen import called, in_this_thread, listen, unlisten
 from attention_notes.nn.attention import attention_weights
 
 
 @contextmanager
-def record_attention(model: nn.Module) -> Iterator[dict[str, Tensor]]:
+def record_attention(model: nn.Module, *, gradients: bool = False) -> Iterator[dict[str, Tensor]]:
     """Record the attention weights of every layer of ``model`` while its fused kernels keep running.
 
-    Works on any model that calls ``F.scaled_dot_product_attention``, from this package or another. The weights are
-    computed beside the fused kernel by the literal equation, so the model's outputs do not change.
+    Works on any model, from this package or another, whose attention is a call of ``F.scaled_dot_product_attention``,
+    that of ``nn.MultiheadAttention``, with or without ``need_weights``, or written out: a softmax over the last axis
+    whose result, perhaps after dropout, is multiplied with values. Next to the fused kernel the weights are computed
+    by the literal equation, so the model's outputs do not change; weights that the model computes itself are kept.
+
+    With ``gradients`` the weights belong to the graph: attention is computed from them instead of by the fused kernel,
+    so that ``torch.autograd.grad(logit, maps["blocks.0.attention"])`` works, a second time as well. The outputs then
+    agree with the fused kernel's to rounding, and the graph keeps ``n x m`` weights of each layer. Where no parameter
+    needs a gradient, the weights themselves do. Leave checkpointing off: it would compute them again.
+
+    Only calls by the thread that enters the context are recorded, and nothing that another thread does is changed: any
+    number of threads may record any models, also the same one. Contexts may be nested, over the same model or over
+    parts of it, and may end in any order; a context that ends in another thread than it began in leaves a mode without
+    effect behind, until that thread records again. While the context lasts, ``nn.MultiheadAttention`` takes no fast
+    path in this thread, and a compiled model is traced anew, with the recording in it.
+
+    Args:
+        model: the model; it is called inside the context.
+        gradients: whether the weights belong to the graph.
 
     Yields:
         A dictionary, filled by each forward pass: the name of the innermost module that attended (as in
-        ``model.named_modules()``) to weights ``b h n m``. A module that attends again adds ``name#2``, ``name#3``...
+        ``model.named_modules()``) to weights ``b h n m``, before dropout. A module that attends again adds ``name#2``,
+        ``name#3``... Weights that a model computes without an axis of heads have none.
 
     Raises:
-        RuntimeError: when the context closes and no attention was seen: the model did not run, or has none.
+        RuntimeError: when the context closes and no attention was recorded: the model was not called in it, has no
+            attention, or has one of which Python calls no function of PyTorch. With ``gradients``, if the model is
+            called where gradients are off.
 
     Example:
         >>> with record_attention(model) as maps:
         ...     model(images)
         >>> maps["blocks.0.attention"].shape
     """
-    maps: dict[str, Tensor] = {}
-    inside: list[str] = []
+    recorder = _Recorder(model, gradients)
     handles = []
-    fused = F.scaled_dot_product_attention
-
-    def leave(*_: Any) -> None:
-        inside.pop()
-
-    def recorded(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        if inside:
-            with torch.no_grad():
-                weights = _weights(query, key, *args, **kwargs)
-            maps[_unused(inside[-1], maps)] = weights
-        return fused(query, key, value, *args, **kwargs)
-
     for name, module in model.named_modules():
-        handles.append(module.register_forward_pre_hook(lambda *_, name=name: inside.append(name)))
-        handles.append(module.register_forward_hook(leave, always_call=True))
-    fastpath = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # nn.TransformerEncoderLayer's own kernel cannot be looked into
+        entered = in_this_thread(partial(recorder.enter, name), elsewhere=recorder.pass_by)
+        handles.append(module.register_forward_pre_hook(entered))
+        handles.append(module.register_forward_hook(in_this_thread(recorder.leave), always_call=True))
+    recorders = _HERE.recorders  # of this thread: the context may end in another
+    recorders.append(recorder)
+    listen(_LISTENER)
     try:
-        with patch.object(F, "scaled_dot_product_attention", recorded):
-            yield maps
+        yield recorder.maps
     finally:
-        torch.backends.mha.set_fastpath_enabled(fastpath)
         for handle in handles:
             handle.remove()
-    if not maps:
-        raise RuntimeError(
-            f"no softmax attention ran inside record_attention({type(model).__name__}): "
-            "call the model inside the with-block, or choose a model that has some"
+        recorders.remove(recorder)
+        if not _HERE.recorders:
+            unlisten(_LISTENER)
+            _HERE.softmaxes.clear()
+    if not recorder.maps:
+        raise RuntimeError(recorder.nothing())
+
+
+class _Recorder:
+    """What one context has recorded, and the names of the modules that are running, outermost first."""
+
+    def __init__(self, model: nn.Module, gradients: bool) -> None:
+        self.model, self.gradients = type(model).__name__, gradients
+        self.maps: dict[str, Tensor] = {}
+        self.running: list[str] = []
+        self.softmaxes: dict[str, None] = {}  # the modules in which a softmax ran that may have been weights
+        self.ran = self.ran_elsewhere = False
+
+    def enter(self, name: str, *_: Any) -> None:
+        if self.gradients and not self.running and not torch.is_grad_enabled():
+            raise RuntimeError("the weights can have no gradients under no_grad(): call the model outside of it")
+        self.ran = True
+        self.running.append(name)
+
+    def leave(self, *_: Any) -> None:
+        if self.running:  # else the context began while the module ran
+            self.running.pop()
+
+    def pass_by(self, *_: Any) -> None:
+        self.ran_elsewhere = True
+
+    def keep(self, weights: Tensor) -> None:
+        name, times = self.running[-1], 1
+        while (f"{name}#{times}" if times > 1 else name) in self.maps:
+            times += 1
+        self.maps[f"{name}#{times}" if times > 1 else name] = weights if self.gradients else weights.detach()
+
+    def nothing(self) -> str:
+        """Why there are no maps, and what to do."""
+        where = f"inside record_attention({self.model})"
+        if not self.ran:
+            told = "in another thread only: enter the context in the thread that calls it"
+            return f"the model did not run {where}" + (f", or {told}" if self.ran_elsewhere else ": call it there")
+        if self.softmaxes:
+            names = ", ".join(repr(name) for name in [*self.softmaxes][:3])
+            return (
+                f"no softmax attention that can be recorded ran {where}: there is a softmax in {names}, but it was not "
+                "multiplied with values by matmul, bmm or einsum; switch the model to fused attention, as with "
+                'attn_implementation="sdpa" in transformers and timm.layers.set_fused_attn(True) before building'
+            )
+        return (
+            f"no softmax attention ran {where}: choose a model that has some, or one that computes it by functions of "
+            "PyTorch: what runs in a scripted module or in kernels of other packages cannot be seen; in transformers "
+            'attn_implementation="sdpa" can'
         )
 
 
-def _unused(name: str, maps: dict[str, Tensor]) -> str:
-    times = sum(entry == name or entry.startswith(f"{name}#") for entry in maps)
-    return f"{name}#{times + 1}" if times else name
+class _Here(threading.local):
+    """What this thread records, and the softmaxes that it has computed lately, each as it is and as it was recorded."""
+
+    def __init__(self) -> None:
+        self.recorders: list[_Recorder] = []
+        self.softmaxes: list[tuple[Tensor, Tensor]] = []
+        self.heads: list[int] = []  # of each nn.MultiheadAttention that is running
+
+
+_HERE = _Here()
+_SOFTMAXES = (torch.softmax, Tensor.softmax, F.softmax)
+_LATER_THE_SAME = (F.dropout, torch.dropout, Tensor.to, Tensor.type_as, Tensor.half, Tensor.bfloat16, Tensor.contiguous)
+_MASKS = (torch.masked_fill, Tensor.masked_fill)
+_PRODUCTS = (torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm, torch.einsum)
+_ATTENTIONS = (F.scaled_dot_product_attention, F.multi_head_attention_forward)
+_LOOKED_AT = frozenset((*_ATTENTIONS, *_SOFTMAXES, *_LATER_THE_SAME, *_MASKS, *_PRODUCTS))
+
+
+class _Listener(TorchFunctionMode):
+    """Gives this thread's recorders what attention they want, and passes on everything else."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        inside = [recorder for recorder in tuple(_HERE.recorders) if recorder.running]
+        if not inside or func not in _LOOKED_AT or (not torch.compiler.is_compiling() and _was_traced(sys._getframe())):
+            return func(*args, **kwargs)
+        if func is F.scaled_dot_product_attention:
+            return _attended(inside, *args, **kwargs)
+        if func in _PRODUCTS:
+            _multiplied(inside, [given for given in _flat(*args, *kwargs.values()) if isinstance(given, Tensor)])
+        if func is F.multi_head_attention_forward:
+            _HERE.heads.append(kwargs["num_heads"] if "num_heads" in kwargs else args[4])
+            try:
+                return called(self, func, args, kwargs)
+            finally:
+                _HERE.heads.pop()
+        out = func(*args, **kwargs)
+        if func in _SOFTMAXES:
+            return _softmax(inside, out, kwargs.get("dim", args[1] if len(args) > 1 else None))
+        if func in _LATER_THE_SAME or func in _MASKS:
+            for given, recorded in _HERE.softmaxes:
+                if given is args[0] and out is not given:
+                    _remember(out, out if func in _MASKS else recorded)
+                    break
+        return out
+
+
+_LISTENER = _Listener()
+
+
+def _was_traced(frame: FrameType | None) -> bool:
+    """Whether a graph of ``torch.compile`` with the eager backend runs: its tracing has recorded what it calls."""
+    for _ in range(8):  # around the call may be wrappers that check types
+        if frame is None or frame.f_back is None:
+            return False
+        if frame.f_code.co_filename.startswith("<eval_with_key>"):
+            return "_dynamo" in frame.f_back.f_code.co_filename
+        frame = frame.f_back
+    return False
+
+
+def _attended(inside: Sequence[_Recorder], query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Any:
+    """Fused attention, with its weights beside it; from its weights where a recorder wants gradients."""
+    literal = any(recorder.gradients for recorder in inside)
+    with nullcontext() if literal else torch.no_grad():
+        weights = _weights(query, key, *args, **kwargs)
+    if literal:
+        _need_gradient(weights)
+    for recorder in inside:
+        recorder.keep(weights)
+    if literal:
+        return _literal(weights, query, value, *args, **kwargs)
+    return F.scaled_dot_product_attention(query, key, value, *args, **kwargs)
 
 
 def _weights(
@@ -82,60 +213,72 @@ def _weights(
 ) -> Tensor:
     """The literal weights for the arguments of the fused kernel, less ``value``."""
     if is_causal:
+        if attn_mask is not None:
+            raise RuntimeError("attn_mask and is_causal=True exclude each other, as in the fused kernel")
         attn_mask = query.new_ones(query.shape[-2], key.shape[-2], dtype=torch.bool).tril()
     if enable_gqa:
         key = key.repeat_interleave(query.shape[-3] // key.shape[-3], dim=-3)
     return attention_weights(query, key, mask=attn_mask, scale=scale)
 
 
-def rollout(maps: Mapping[str, Float[Tensor, "b h n n"]]) -> Float[Tensor, "b n n"]:
-    """Attention rollout: how much of each input token has reached each output token, through all recorded layers.
-
-        Ã = A'_L ... A'_1,   A'_l = (Ā_l + I) / 2
-
-    with Ā_l the mean of a layer's heads, and one half for the residual path (Abnar & Zuidema 2020,
-    section 3). It follows weights alone: it knows nothing of the values, the MLPs and the norms.
-
-    Args:
-        maps: what ``record_attention`` recorded of self-attention, in the order of the layers.
-
-    Raises:
-        ValueError: if there are no maps, or if they are not square and of one shape.
-    """
-    shapes = sorted({(m.shape[0], *m.shape[-2:]) for m in maps.values()})
-    if len(shapes) != 1 or shapes[0][1] != shapes[0][2]:
-        raise ValueError(f"rollout needs self-attention over one sequence; got (batch, queries, keys) of {shapes}")
-    layers = [m.mean(dim=-3) for m in maps.values()]
-    total = torch.eye(shapes[0][1], device=layers[0].device, dtype=layers[0].dtype).expand_as(layers[0])
-    for weights in layers:
-        total = (weights @ total + total) / 2
-    return total
+def _literal(
+    weights: Tensor,
+    query: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """What the fused kernel gives for its arguments, from the weights."""
+    if enable_gqa:
+        value = value.repeat_interleave(query.shape[-3] // value.shape[-3], dim=-3)
+    return F.dropout(weights, dropout_p) @ value
 
 
-def attention_span(
-    weights: Float[Tensor, "b h n m"], *, queries: tuple[int, int], keys: tuple[int, int]
-) -> Float[Tensor, " h"]:
-    """How far each head looks: the distance from query to key, averaged with the weights (ViT, section 4.5).
-
-    Args:
-        weights: rows that sum to one, the queries and the keys row by row.
-        queries: rows and columns of the queries' grid.
-        keys: rows and columns of the keys' grid, which covers the same square: other than ``queries`` where keys were
-            pooled.
-
-    Returns:
-        One number a head, in sides of the square; two cells of a grid are as far apart as their middles.
-
-    Raises:
-        ValueError: if the grids do not have one cell for each query and key.
-    """
-    for name, (rows, columns), count in (("queries", queries, weights.shape[-2]), ("keys", keys, weights.shape[-1])):
-        if rows * columns != count:
-            raise ValueError(f"{count} {name}, but a grid of {rows} x {columns}; leave out tokens that have no place")
-    distances = torch.cdist(_middles(*queries), _middles(*keys)).to(weights)
-    return (weights * distances).sum(-1).mean((0, 2))
+def _softmax(inside: Sequence[_Recorder], out: Tensor, dim: int | None) -> Tensor:
+    """Remember what may be weights; those of ``nn.MultiheadAttention`` get back the axis of their heads."""
+    if out.ndim < 3 or dim not in (-1, out.ndim - 1):
+        return out
+    recorded = out
+    if _HERE.heads:
+        recorded = out.unflatten(0, (-1, _HERE.heads[-1]))
+    if any(recorder.gradients for recorder in inside):
+        _need_gradient(recorded)
+    if recorded is not out:
+        out = recorded.flatten(0, 1)
+    _remember(out, recorded)
+    for recorder in inside:
+        recorder.softmaxes[recorder.running[-1]] = None
+    return out
 
 
-def _middles(rows: int, columns: int) -> Tensor:
-    y, x = (torch.arange(rows) + 0.5) / rows, (torch.arange(columns) + 0.5) / columns
-    return torch.cartesian_prod(y, x)
+def _remember(out: Tensor, recorded: Tensor) -> None:
+    _HERE.softmaxes.append((out, recorded))
+    del _HERE.softmaxes[:-8]
+
+
+def _multiplied(inside: Sequence[_Recorder], operands: Sequence[Tensor]) -> None:
+    """Record the operand that is a softmax, if another one can be its values: of as many axes, a row for each key."""
+    for given, recorded in _HERE.softmaxes:
+        if any(given is operand for operand in operands):
+            if any(operand is not given and operand.ndim == given.ndim for operand in operands):
+                _HERE.softmaxes[:] = [pair for pair in _HERE.softmaxes if pair[1] is not recorded]
+                for recorder in inside:
+                    recorder.keep(recorded)
+            return
+
+
+def _flat(*given: Any) -> Iterator[Any]:
+    for one in given:
+        if isinstance(one, (list, tuple)):  # as einsum takes its operands
+            yield from one
+        else:
+            yield one
+
+
+def _need_gradient(weights: Tensor) -> None:
+    """Let weights of frozen parameters have a gradient of their own."""
+    if torch.is_grad_enabled() and not weights.requires_grad:
+        weights.requires_grad_()

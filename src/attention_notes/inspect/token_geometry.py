@@ -2,7 +2,8 @@
 
 No geometry is written here that a module knows: the numbers of the places are sent through the model's own
 ``Windows.cut``, and what a cell of a map was made from is found through the kernels and strides that made the map. A
-paper registers its modules with ``window`` and ``places_of``, in ``papers/<key>/geometry.py``.
+paper registers its modules with ``window``, ``places_of`` and ``extra_tokens``, in ``papers/<key>/geometry.py``; what
+is known of models of other libraries stands in ``foreign.py``.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from attention_notes.nn.sizes import pair
 
 Pair = tuple[int, int]
 At = Pair | str  # row and column of a pixel, from 0 at the top left; or the name of an extra token
-NAMES = ("class", "distillation")  # the extra tokens, in the order in which models put them in front
+NAMES = ("class", "distillation")  # the usual extra tokens, in the order in which models put them in front
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,6 +149,7 @@ class Places:
         extra: how many tokens that are no cells stand in front of both.
         queries: the slot of every query, window by window; each slot but padding is there once.
         answers: the slot of every key.
+        names: what the extra tokens are, as in ``NAMES``; None where only the model around could say.
     """
 
     grid: Grid
@@ -155,20 +157,25 @@ class Places:
     extra: int
     queries: Int[Tensor, "s n"]
     answers: Int[Tensor, "s m"]
+    names: tuple[str, ...] | None = ()
 
     @classmethod
     def one(cls, grid: Grid, tokens: int, keys: Grid | None = None) -> "Places | None":
         """One window of all ``tokens``, row by row, those without a cell first; None if there are fewer than cells."""
         keys, extra = keys or grid, tokens - prod(grid.size)
+        if extra < 0:
+            return None
         answers = torch.arange(1, 1 + extra + prod(keys.size))[None]
-        return cls(grid, keys, extra, torch.arange(1, 1 + tokens)[None], answers) if extra >= 0 else None
+        names = NAMES[:extra] if extra <= len(NAMES) else None
+        return cls(grid, keys, extra, torch.arange(1, 1 + tokens)[None], answers, names)
 
     def slot(self, at: At) -> int:
         """The slot of a pixel or of an extra token. Raises ``ValueError`` if there is no such place."""
         if isinstance(at, str):
-            if at not in NAMES[: self.extra]:
-                raise ValueError(f"no token {at!r} here: known are {NAMES[: self.extra]} and pixels, (row, column)")
-            return 1 + NAMES.index(at)
+            names = self.names or ()
+            if at not in names:
+                raise ValueError(f"no token {at!r} here: known are {names} and pixels, (row, column)")
+            return 1 + names.index(at)
         row, column = self.grid.cell(*at)
         return 1 + self.extra + row * self.grid.size[1] + column
 
@@ -176,6 +183,12 @@ class Places:
 @singledispatch
 def places_of(module: nn.Module, x: Tensor, grid: Grid) -> Places | None:
     """The queries and keys when ``module`` attends on ``x``; None where that is no map on ``grid``."""
+    return None
+
+
+@singledispatch
+def extra_tokens(model: nn.Module) -> tuple[str, ...] | None:
+    """What the tokens are that ``model`` puts in front of its cells, in their order; None where that is not known."""
     return None
 
 

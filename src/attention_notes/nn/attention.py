@@ -60,6 +60,10 @@ def attention(
 
     Equal to ``attention_weights(q, k, mask=mask, scale=scale) @ v``. Arguments and errors as there; in addition ``v``
     must have one row for each key, and ``dropout`` is the probability with which a weight is dropped.
+
+    The fused kernel has first derivatives, backwards. For second ones, as of a penalty on gradients, and for forward
+    mode, as in ``torch.func.jvp``, call the model under PyTorch's math kernel, which holds the matrix:
+    ``with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH): ...``.
     """
     _check_widths(q, k)
     _check_mask(mask, q, k)

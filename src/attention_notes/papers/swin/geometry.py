@@ -25,4 +25,4 @@ def _(module: WindowAttention | CosineWindowAttention, x: Tensor, grid: Grid) ->
     numbers = torch.arange(1.0, 1 + prod(grid.size)).view(1, *grid.size, 1)  # padding will be 0
     queries = module.windows.cut(numbers)
     answers = module.windows.cut_keys(numbers, queries)
-    return Places(grid, grid, 0, *(slots.squeeze(-1).long() for slots in (queries, answers)))
+    return Places(grid, grid, 0, queries.squeeze(-1).long(), answers.squeeze(-1).long())
