@@ -18,6 +18,8 @@ class Case:
     inputs: Callable[..., tuple[Tensor, ...]]
     no_softmax: str = ""  # why there are no rows of attention to record
     no_bfloat16: str = ""  # why half the digits are not enough
+    no_onnx: str = ""  # what ONNX lacks
+    no_traced_onnx: str = ""  # what the older exporter to ONNX lacks
 
 
 def images(y: int = 28, x: int = 42) -> tuple[Tensor]:
