@@ -19,6 +19,8 @@ class Case:
     no_softmax: str = ""  # why there are no rows of attention to record
     no_bfloat16: str = ""  # why half the digits are not enough
     no_vision: str = ""  # why a model of images or clips is no ``VisionModel``
+    no_onnx: str = ""  # what ONNX lacks
+    no_traced_onnx: str = ""  # what the older exporter to ONNX lacks
 
 
 def images(y: int = 28, x: int = 42) -> tuple[Tensor]:

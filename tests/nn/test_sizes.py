@@ -31,6 +31,12 @@ def test_what_is_no_size_is_refused_with_what_is(size, unchecked):
         pair(size)
 
 
+@pytest.mark.parametrize("size", [0, -3, (3, 0), [-1, 5]], ids=repr)
+def test_a_size_is_1_or_more(size, unchecked):
+    with pytest.raises(ValueError, match="is no size: height and width are 1 or more"):
+        pair(size)
+
+
 def test_models_take_and_are_resized_to_sizes_of_any_kind():
     sizes = {"depth": 1, "dim": 12, "heads": 3, "hidden": 8}
     model = vit("Ti/16", image_size=[32, 48], patch=np.int64(16), **sizes)

@@ -100,6 +100,17 @@ def test_rms_norm_of_centred_tokens_is_layer_norm(dtype):
     assert close(rms(x - x.mean(-1, keepdim=True)), layer(x))
 
 
+@pytest.mark.parametrize("norm", [LayerNorm, RMSNorm])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_in_half_precision_large_tokens_are_normalised_too(norm, dtype):
+    """The square of 256 is too large for float16."""
+    norm, x = randomised(norm(WIDTH)), 1000 * tokens().detach()
+    exact = norm(x)
+    rough = norm.to(dtype)(x.to(dtype))
+    assert rough.dtype == dtype
+    assert (rough - exact).norm() < 4 * torch.finfo(dtype).eps * exact.norm()
+
+
 def reach(norm, x):
     """Which outputs move with which input, tried out: token, feature (out), token, feature (in)."""
     moved = torch.zeros(*x.shape, *x.shape, dtype=torch.bool)

@@ -10,7 +10,11 @@ PYRAMID |= {"expansions": (2, 2, 3, 2), "num_classes": 5}
 MODELS = {
     "pvt": Case(partial(pvt, "pvt_tiny", image_size=(32, 96), **PYRAMID), tiles),
     "pvt v2": Case(partial(pvt, "pvt_v2_b0", drop_path=0.5, **PYRAMID), images),
-    "pvt v2 linear": Case(partial(pvt, "pvt_v2_b2_li", **PYRAMID), images),
+    "pvt v2 linear": Case(
+        partial(pvt, "pvt_v2_b2_li", **PYRAMID),
+        images,
+        no_traced_onnx="it writes no pooling into parts of unequal size",
+    ),
 }
 
 _FOUR = {"dims": (8, 12, 16, 20), "depths": (1, 1, 1, 1), "heads": (1, 1, 2, 2)}

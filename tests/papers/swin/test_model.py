@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from einops import rearrange
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from attention_notes.claims import close, find, load_facts, rounds_to
@@ -26,7 +27,7 @@ from attention_notes.papers.swin import (
 )
 from attention_notes.papers.swin.weights import TORCHVISION_ROWS, sizes
 from attention_notes.papers.vit import SelfAttention
-from attention_notes.weights import layouts, to_timm
+from attention_notes.weights import layouts, load_weights, to_timm
 from attention_notes.weights.layouts import Layout
 
 # exact, as timm counts; the paper and the authors' MODELHUB.md print them rounded, and so the GMACs
@@ -204,6 +205,43 @@ def test_a_v2_tuned_with_larger_windows_equals_timms_with_its_pretrained_windows
     theirs = timms("swinv2_t", image_size=(48, 120), window=(6, 10), pretrained_window_sizes=(WINDOW,) * 3)
     ours = small("swinv2_t").resize((48, 120), window=(6, 10))
     assert_same(ours, theirs, "timm")
+
+
+LARGER = {"image_size": (48, 120), "window": (6, 10)}
+
+
+def test_a_v2_in_larger_windows_is_the_same_model_when_it_comes_back_from_a_file(tmp_path):
+    """Its network of offsets is as large for every window: the state has to say which it was trained in."""
+    model = small("swinv2_t").resize(**LARGER)
+    x = images(model)
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    state = load_file(tmp_path / "model.safetensors")
+    for load in (lambda other: other.load_state_dict(state), lambda other: load_weights(other, state)):
+        other = small("swinv2_t", **LARGER)
+        assert not close(other(x), model(x))
+        load(other)
+        assert torch.equal(other(x), model(x))
+    with torch.device("meta"):
+        other = swin("swinv2_t", num_classes=CLASSES, channels=CHANNELS, **SIZES, **LARGER)
+    other.load_state_dict(state, assign=True)
+    assert torch.equal(other.eval()(x), model(x))
+    x = images(model.resize(TILED, window=WINDOW))
+    assert torch.equal(other.resize(TILED, window=WINDOW)(x), model(x))
+
+
+def test_a_state_that_does_not_say_in_which_windows_it_was_trained_leaves_a_v2_as_it_was_made():
+    model = small("swinv2_t").resize(**LARGER)
+    x, silent = images(model), {k: v for k, v in model.state_dict().items() if not k.endswith("trained")}
+    assert silent.keys() == dict(model.named_parameters()).keys()
+    for state in (silent, to_timm(model)):
+        tuned, small_windows = small("swinv2_t").resize(**LARGER), small("swinv2_t")
+        for other in (tuned, small_windows):
+            load_weights(other, state)
+        assert torch.equal(tuned(x), model(x))
+        assert torch.equal(small_windows.resize(**LARGER)(x), model(x))
+    tuned.load_state_dict(silent, strict=True)
+    with pytest.raises(RuntimeError, match=r"size mismatch for stages\.0\.blocks\.0\.attention\.bias\.trained"):
+        tuned.load_state_dict({**silent, "stages.0.blocks.0.attention.bias.trained": torch.tensor([3, 5, 7])})
 
 
 def test_a_v1_tuned_with_larger_windows_interpolates_its_tables_as_the_authors_do():

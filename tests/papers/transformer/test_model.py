@@ -192,6 +192,16 @@ def test_the_schedule_is_equation_3():
     assert rise == pytest.approx([rise[0]] * 9)
 
 
+@pytest.mark.parametrize("zero", ["step", "dim", "warmup"])
+def test_the_schedule_begins_at_step_1(zero, unchecked):
+    """Those of PyTorch begin at 0."""
+    with pytest.raises(ValueError, match=rf"{zero}=0.*lambda s: learning_rate\(s \+ 1"):
+        learning_rate(**{"step": 3, "dim": 64, "warmup": 10, zero: 0})
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: learning_rate(s + 1, dim=64))
+    assert scheduler.get_last_lr() == [learning_rate(1, dim=64)]
+
+
 def test_label_smoothing_of_pytorch_is_the_one_of_szegedy():
     logits = torch.randn(B, 13, dtype=torch.float64, requires_grad=True)
     labels, epsilon = torch.tensor([0, 12, 5, 5, 3]), 0.1
