@@ -241,8 +241,7 @@ class NonLocal(nn.Module):
         if min(x.shape[-min(self.dims, 2) :]) < self.subsample:
             raise ValueError(f"a map of {tuple(x.shape[2:])} has nothing left after subsample={self.subsample}")
         phi, g = (self.subsampling(part, self.pool, x) for part in (self.phi, self.g))
-        theta, phi, g = (part.flatten(2).transpose(1, 2) for part in (self.theta(x), phi, g))
-        return theta, phi, g
+        return self.theta(x).flatten(2).transpose(1, 2), phi.flatten(2).transpose(1, 2), g.flatten(2).transpose(1, 2)
 
     def weights(self, x: Float[Tensor, "b c *s"]) -> Float[Tensor, "b n m"]:
         """The literal map f(x_i, x_j) / C(x), for looking; ``forward`` does not hold it."""
