@@ -17,7 +17,6 @@ from attention_notes.claims import ClaimError, audit, calls, load_facts
 
 from . import (
     addresses,
-    api,
     dress,
     failures,
     formulas,
@@ -46,7 +45,7 @@ _CITED = re.compile(r"\{cited\}`([^`]+)`")
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Connect to Sphinx."""
-    for part in (api, dress, formulas, ledger, lineage, live, seo, source):
+    for part in (dress, formulas, ledger, lineage, live, seo, source):
         part.setup(app)
     for part in (addresses, glossary, search, slides, reading, sources, record):  # what stands at the foot comes last
         part.setup(app)
