@@ -96,8 +96,9 @@ def test_the_command_line_finds_it(house):
     assert "1 models, 0 off" in run(house, *command, "verify", f"{KEY}:tiny")
 
 
-def test_the_book_finds_it(house):
-    """The page, its twin, the map and the ledger; the tables of all models go over the registry."""
+@pytest.fixture(scope="module")
+def built(house) -> Path:
+    """The copy with a small book built, which writes the twin that every chapter has."""
     (house / "book/pages/small.md").write_text(BOOK, encoding="utf-8")
     contents = f"format: jb-book\nroot: book/pages/small\nchapters: [{{file: book/chapters/{KEY}}}]\n"
     whole = (house / "_toc.yml").read_text(encoding="utf-8")
@@ -108,20 +109,24 @@ def test_the_book_finds_it(house):
         (house / "_toc.yml").write_text(whole, encoding="utf-8")
         (house / "book/pages/small.md").unlink()
     assert build.returncode == 0, (build.stdout + build.stderr)[-3000:]
-    page = (house / "_build/html/book/pages/small.html").read_text(encoding="utf-8")
+    return house
+
+
+def test_the_book_finds_it(built):
+    """The page, its twin, the map and the ledger; the tables of all models go over the registry."""
+    page = (built / "_build/html/book/pages/small.html").read_text(encoding="utf-8")
     assert re.search(rf'class="paper-map".*href="../chapters/{KEY}.html"', page, re.DOTALL), "the map"
     assert f"chapters/{KEY}.html#claim-{KEY}-order" in page, "the ledger"
-    assert "holds" in (house / f"_build/html/book/chapters/{KEY}.html").read_text(encoding="utf-8")
-    assert (house / f"book/chapters/{KEY}.ipynb").exists(), "the twin"
+    assert "holds" in (built / f"_build/html/book/chapters/{KEY}.html").read_text(encoding="utf-8")
+    assert (built / f"book/chapters/{KEY}.ipynb").exists(), "the twin"
     program = (
         "from attention_notes.chapters.model_table import Table; from attention_notes.registry import measure\n"
         f"print(Table({{'{KEY}:tiny': measure('{KEY}:tiny')}})._repr_html_())"
     )
-    assert f'<tr data-chapter="{KEY}">' in run(house, sys.executable, "-c", program), "the page of all models"
+    assert f'<tr data-chapter="{KEY}">' in run(built, sys.executable, "-c", program), "the page of all models"
 
 
-def test_the_suites_over_all_papers_find_it(house):
-    """After the build, which writes the twin that every chapter has."""
+def test_the_suites_over_all_papers_find_it(built):
     tests = (
         "tests/test_contract.py",
         "tests/test_mutations.py",
@@ -129,7 +134,7 @@ def test_the_suites_over_all_papers_find_it(house):
         "tests/papers",
         "tests/registry",
     )
-    said = run(house, sys.executable, "-m", "pytest", "-k", KEY, "-p", "no:cacheprovider", "-vv", *tests)
+    said = run(built, sys.executable, "-m", "pytest", "-k", KEY, "-p", "no:cacheprovider", "-vv", *tests)
     passed = re.findall(r"(\w+\.py)::(.+?) PASSED", said)
     assert len([name for file, name in passed if file == "test_contract.py"]) >= 12
     assert any(file == "test_mutations.py" for file, _ in passed)
@@ -137,7 +142,7 @@ def test_the_suites_over_all_papers_find_it(house):
     assert any(file == "test_model.py" for file, _ in passed)
     everything = ("test_every_variant_is_in_the_registry", "test_imports_go_one_way", "test_a_paper_imports_those_only")
     run(
-        house,
+        built,
         sys.executable,
         "-m",
         "pytest",
