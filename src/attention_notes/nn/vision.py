@@ -73,9 +73,11 @@ class VisionModel(Protocol):
     def checkpointing(self, on: bool = True) -> Any:
         """Run each block again in the backward pass instead of keeping what is inside of it, and return the model.
 
-        Less memory in training for one more forward pass. Gradients and running statistics are the same to the last bit,
-        with dropout too. It is off by default, acts in training only, and leaves the state dict as it is. Works under
-        ``torch.compile``.
+        Less memory in training for one more forward pass. Gradients and running statistics are the same to the last
+        bit, with dropout too. It is off by default, acts in training only, and leaves the state dict as it is.
+
+        Works under ``torch.compile``. Blocks with running statistics other than those of PyTorch's batch norms stay
+        outside of the graph, where they are right too; ``fullgraph=True`` refuses them.
         """
 
     def parameter_groups(
@@ -311,5 +313,5 @@ def _not_decayed(model: nn.Module) -> set[nn.Parameter]:
         for name in names() if callable(names) else names:
             owner, _, last = name.rpartition(".")
             named = getattr(module.get_submodule(owner), last, None)  # such as registers, of which there may be none
-            found |= {*named.parameters()} if isinstance(named, nn.Module) else {named}
+            found |= {*named.parameters()} if isinstance(named, nn.Module) else {p for p in (named,) if p is not None}
     return found
