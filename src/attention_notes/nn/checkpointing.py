@@ -8,6 +8,7 @@ from types import TracebackType
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 
@@ -33,15 +34,24 @@ class Blocks(nn.Sequential):
         if not (self.checkpointed and self.training and torch.is_grad_enabled()):
             return block(x)
         if torch.compiler.is_compiling():  # there, a buffer that moves is an output of the graph, and moves once
+            if any(_remembers(module) for module in block.modules() if not isinstance(module, _BatchNorm)):
+                raise RuntimeError(  # unless it compiles a full graph, the compiler leaves this method alone then
+                    f"{type(block).__name__} has running statistics that a compiler may move before the second run: "
+                    "switch checkpointing off, or compile without fullgraph"
+                )
             return checkpoint(block, x, use_reentrant=False)
         return checkpoint(block, x, use_reentrant=False, context_fn=lambda: (nullcontext(), _AsBefore(block)))
+
+
+def _remembers(module: nn.Module) -> set[str]:
+    """The names of its own buffers that are stored; others follow from sizes, and do not move."""
+    return module._buffers.keys() - module._non_persistent_buffers_set
 
 
 class _AsBefore(AbstractContextManager[None]):
     """Inside, a block has the buffers of its state as they were when this was made; what they become is forgotten.
 
-    Buffers that are not stored follow from sizes and do not move. Others are exchanged and not written to, as the
-    first run may have kept them for its gradients.
+    Buffers are exchanged and not written to, as the first run may have kept them for its gradients.
     """
 
     def __init__(self, block: nn.Module) -> None:
@@ -49,7 +59,7 @@ class _AsBefore(AbstractContextManager[None]):
             (module, name, buffer.clone())
             for module in block.modules()
             for name, buffer in module.named_buffers(recurse=False)
-            if module.training and name not in module._non_persistent_buffers_set
+            if module.training and name in _remembers(module)
         ]
 
     def __enter__(self) -> None:

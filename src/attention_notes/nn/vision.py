@@ -1,7 +1,7 @@
 """What every vision model can do, whatever its paper: one protocol, and what the trunks share of it."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from operator import index
 from typing import Any, ClassVar, Protocol, SupportsIndex, TypeVar, runtime_checkable
 
@@ -73,8 +73,11 @@ class VisionModel(Protocol):
     def checkpointing(self, on: bool = True) -> Any:
         """Run each block again in the backward pass instead of keeping what is inside of it, and return the model.
 
-        Less memory in training for one more forward pass; gradients are the same to the last bit, dropping included.
-        Works under ``torch.compile``. It is off by default, and neither in evaluation nor in the state dict.
+        Less memory in training for one more forward pass. Gradients and running statistics are the same to the last
+        bit, with dropout too. It is off by default, acts in training only, and leaves the state dict as it is.
+
+        Works under ``torch.compile``. Blocks with running statistics other than those of PyTorch's batch norms stay
+        outside of the graph, where they are right too; ``fullgraph=True`` refuses them.
         """
 
     def parameter_groups(
@@ -114,6 +117,7 @@ class VisionModel(Protocol):
 
         Raises:
             ValueError: if the model cannot take that size.
+            TypeError: if its stem is somebody else's, and of one size only.
         """
 
 
@@ -168,9 +172,8 @@ class Backbone(nn.Module):
                 "the last above 0 and at most 1"
             )
         if layer_decay != 1:
-            self._sequences()
-        layers = [*_layers(self)]
-        last = max((layer for layer, _ in layers), default=0)
+            self._sequences()  # without them there are no layers to tell apart
+        last, layers = _layers(self)
         kept = _not_decayed(self)
         groups: dict[tuple[int, bool], list[nn.Parameter]] = defaultdict(list)
         for layer, parameter in layers:
@@ -276,8 +279,8 @@ def maps_after(
     return [maps[i] for i in wanted]
 
 
-def _layers(model: nn.Module) -> Iterator[tuple[int, nn.Parameter]]:
-    """Each parameter once, with its layer: 0 for the stem, then the number of its block, and one more for the head."""
+def _layers(model: nn.Module) -> tuple[int, list[tuple[int, nn.Parameter]]]:
+    """The layer of the head, and each parameter once with its own: 0 for the stem, then the number of its block."""
     seen = set[nn.Parameter]()
     found: list[tuple[int, bool, nn.Parameter]] = []
     count = 0
@@ -299,8 +302,7 @@ def _layers(model: nn.Module) -> Iterator[tuple[int, nn.Parameter]]:
                 visit(part)
 
     visit(model)
-    for layer, inside, parameter in found:
-        yield layer + (layer == count and not inside), parameter
+    return count + 1, [(layer + (layer == count and not inside), parameter) for layer, inside, parameter in found]
 
 
 def _not_decayed(model: nn.Module) -> set[nn.Parameter]:
@@ -310,6 +312,6 @@ def _not_decayed(model: nn.Module) -> set[nn.Parameter]:
         names = getattr(module, "no_weight_decay", ())
         for name in names() if callable(names) else names:
             owner, _, last = name.rpartition(".")
-            named = getattr(module.get_submodule(owner), last)
-            found |= {*named.parameters()} if isinstance(named, nn.Module) else {named}
+            named = getattr(module.get_submodule(owner), last, None)  # such as registers, of which there may be none
+            found |= {*named.parameters()} if isinstance(named, nn.Module) else {p for p in (named,) if p is not None}
     return found

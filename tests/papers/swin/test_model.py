@@ -535,6 +535,17 @@ def test_a_resized_model_takes_other_images_and_goes_back_unchanged(version):
     assert close(model.resize(TILED)(x), before)
 
 
+def test_at_its_own_size_a_models_parts_are_not_even_told():
+    model, told = small("swin_t"), []
+    for part in model.modules():
+        if isinstance(part, InWindows):
+            part.regrid = lambda *_, **__: told.append(1)
+    model.resize(list(TILED), window=WINDOW)
+    assert told == []
+    model.resize(TILED, window=3)
+    assert len(told) == 7
+
+
 def test_where_the_map_is_smaller_than_the_window_the_window_shrinks_and_grows_again():
     model = small("swinv2_t")
     windows = [stage.blocks[1].attention.windows for stage in model.stages]

@@ -179,7 +179,7 @@ class PowerNorm(nn.Module):
         if not self.training:
             return self.weight * x / (self.running_square + self.eps).sqrt() + self.bias
         square = _wide(x.detach()).flatten(0, -2).square().mean(0).to(x.dtype)
-        self.steps += 1
+        self.steps.add_(1)
         exact = self.steps <= self.warmup
         psi = (torch.where(exact, square, self.running_square) + self.eps).sqrt()
         self.running_square.lerp_(square, 1 - self.alpha_forward)

@@ -317,18 +317,16 @@ class C2D(Backbone):
     ) -> list[Float[Tensor, "b _ _ _ _"]]:
         """The map of every stage, ``b c t y x``. Raises ``ValueError`` for clips of other channels or axes."""
         check_images(clips, self.backbone.channels, axes="b ch t y x")
-        stages: Any = [*self.backbone.stages]
+        x = self.pool1(_framewise(self.backbone.stem[:-1], clips[:, :, ::2]))
+        return maps_after(self.backbone.stages, x, out_indices, run=self._run)
 
-        def run(stage: Any, x: Tensor) -> Tensor:
-            x = self.pool2(x) if stage in stages[1:2] else x
-            for block in stage:
-                spacetime = isinstance(block, NonLocal) and block.dims == 3
-                x = stage.run(block, x) if spacetime else _framewise(partial(stage.run, block), x)
-            return x
-
-        return maps_after(
-            stages, self.pool1(_framewise(self.backbone.stem[:-1], clips[:, :, ::2])), out_indices, run=run
-        )
+    def _run(self, stage: Any, x: Tensor) -> Tensor:
+        """One stage; the second begins with a pooling over time."""
+        x = self.pool2(x) if stage in [*self.backbone.stages][1:2] else x
+        for block in stage:
+            spacetime = isinstance(block, NonLocal) and block.dims == 3
+            x = stage.run(block, x) if spacetime else _framewise(partial(stage.run, block), x)
+        return x
 
     def forward(self, clips: Float[Tensor, "b ch t y x"]) -> Float[Tensor, "b k"]:
         """Logits of the ``k`` classes, or what the head would be given where there is none."""

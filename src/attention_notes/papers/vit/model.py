@@ -300,12 +300,8 @@ class VisionTransformer(Backbone):
         self, images: Float[Tensor, "b ch y x"], out_indices: Indices | None = None
     ) -> list[Float[Tensor, "b c gy gx"]]:
         """The patch tokens after each block, on their grid, as in ``VisionModel``; the last norm is not applied."""
-        grid, first = self.patches.grid, self.pooling.extra + (0 if self.registers is None else self.registers.shape[1])
-
-        def on_grid(z: Tensor) -> Tensor:
-            return z[:, first:].mT.unflatten(2, grid)
-
-        return maps_after(self.blocks, self.embed(images), out_indices, run=self.blocks.run, as_map=on_grid)
+        z = self.embed(images)
+        return maps_after(self.blocks, z, out_indices, run=self.blocks.run, as_map=self._on_grid)
 
     def read(self, tokens: Float[Tensor, "b n c"]) -> Float[Tensor, "b *_"]:
         """What the pooling reads from all tokens but the registers."""
@@ -331,6 +327,11 @@ class VisionTransformer(Backbone):
         if self.patches.grid != old:
             self.positions = nn.Parameter(positions, requires_grad=self.positions.requires_grad)
         return self
+
+    def _on_grid(self, z: Tensor) -> Tensor:
+        """The tokens of the patches as a map."""
+        extra = self.pooling.extra + (0 if self.registers is None else self.registers.shape[1])
+        return z[:, extra:].mT.unflatten(2, self.patches.grid)
 
     def _places(self) -> Tensor:
         """The positions, with zeros for a class token that has none."""
