@@ -380,6 +380,15 @@ def test_the_model_is_left_as_it_was_part_by_part_even_when_it_fails(unchecked):
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 
+def test_a_compiled_model_is_seen_as_the_one_that_it_was_made_from(unchecked):
+    model, (x,) = randomised(MODELS["swin"]), images()
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    seen, plain = see(compiled, x), see(model, x)
+    assert torch.equal(seen.output, plain.output)
+    for name, layer in plain.layers.items():
+        assert torch.equal(seen.layers[f"_orig_mod.{name}"].map((5, 9)).places, layer.map((5, 9)).places)
+
+
 class Squeezed(nn.Module):
     """A model that changes its images before it looks at them, in a way that nobody can follow."""
 

@@ -4,6 +4,7 @@
 class tokens in front, windows folded into the batch, cyclic shifts, padding, keys that were pooled.
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -219,7 +220,7 @@ def see(model: nn.Module, *inputs: Tensor, gradients: bool = False) -> Seen:
     it was. What ``record_attention`` can record can be seen. Places are known of this package's models that look at
     images, and of ViT, DeiT and Swin of timm, transformers and torchvision; of any other, once its modules are
     registered with ``places_of`` of ``attention_notes.inspect.token_geometry``. Any number of threads may see the same
-    model.
+    model. What ``torch.compile`` returned is seen as the model that it was made from.
 
     Args:
         model: a model whose attention ``record_attention`` can record.
@@ -242,7 +243,7 @@ def see(model: nn.Module, *inputs: Tensor, gradients: bool = False) -> Seen:
         record_attention(model, gradients=gradients) as maps,
         _watching(model, maps, inputs[0]) as found,
     ):
-        output = model(*inputs)
+        output = getattr(model, "_orig_mod", model)(*inputs)
     layers = {}
     for name, weights in maps.items():
         places = found[name] if name in found else _no_image(inputs[0]) or _unknown(model, name)
@@ -270,7 +271,9 @@ def _watching(model: nn.Module, maps: dict[str, Tensor], images: Tensor) -> Iter
     def made(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         nonlocal grid
         x = _first(args, kwargs)
-        if isinstance(grid, str) or attending or x is None or out.shape[-2:] == x.shape[-2:]:
+        if isinstance(grid, str) or attending or x is None or not isinstance(out, Tensor):
+            return
+        if out.shape[-2:] == x.shape[-2:]:
             return
         cut = window(module, grid.size)
         if cut and all(k >= s for k, s in zip(cut.kernel, cut.stride, strict=True)):  # a shortcut leaves cells out
@@ -305,15 +308,21 @@ def _watching(model: nn.Module, maps: dict[str, Tensor], images: Tensor) -> Iter
     handles = []
     for module in model.modules():
         if makes_maps(module):
-            handles.append(module.register_forward_hook(in_this_thread(made), with_kwargs=True))
+            handles.append(module.register_forward_hook(_untraced(made), with_kwargs=True))
         if attends(module):
-            handles.append(module.register_forward_pre_hook(in_this_thread(began)))
-            handles.append(module.register_forward_hook(in_this_thread(ended), with_kwargs=True))
+            handles.append(module.register_forward_pre_hook(_untraced(began)))
+            handles.append(module.register_forward_hook(_untraced(ended), with_kwargs=True))
     try:
         yield found
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _untraced(hook: Callable[..., None]) -> Callable[..., None]:
+    """A hook of this thread that ``torch.compile``, if anybody uses it, leaves out of its graphs."""
+    dynamo = sys.modules.get("torch._dynamo")  # which takes long to import
+    return in_this_thread(hook if dynamo is None else dynamo.disable(hook))
 
 
 def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

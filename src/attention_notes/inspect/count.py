@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.overrides import BaseTorchFunctionMode, TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from attention_notes.inspect.listen import called
+from attention_notes.inspect.listen import call_openly
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -61,7 +61,7 @@ class _Activations(TorchFunctionMode):
         self.total = 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        written = called(self, func, args, kwargs or {})
+        written = call_openly(self, func, args, kwargs or {})
         if func in self.maps or (func in self.products and args[1].ndim == 2):
             self.total += written.numel()
         return written

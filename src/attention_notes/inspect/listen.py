@@ -39,7 +39,9 @@ def unlisten(mode: TorchFunctionMode) -> None:
             _push_mode(other)
 
 
-def called(mode: TorchFunctionMode, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+def call_openly(
+    mode: TorchFunctionMode, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Any:
     """Call ``func``, and tell ``mode`` also of what ``F.multi_head_attention_forward`` calls.
 
     That is a Python function which a mode sees as one: linear maps and the attention inside of it would be hidden.

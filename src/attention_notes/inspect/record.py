@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from attention_notes.inspect.listen import called, in_this_thread, listen, unlisten
+from attention_notes.inspect.listen import call_openly, in_this_thread, listen, unlisten
 from attention_notes.nn.attention import attention_weights
 
 
@@ -35,7 +35,8 @@ def record_attention(model: nn.Module, *, gradients: bool = False) -> Iterator[d
     number of threads may record any models, also the same one. Contexts may be nested, over the same model or over
     parts of it, and may end in any order; a context that ends in another thread than it began in leaves a mode without
     effect behind, until that thread records again. While the context lasts, ``nn.MultiheadAttention`` takes no fast
-    path in this thread, and a compiled model is traced anew, with the recording in it.
+    path in this thread, and a compiled model is traced anew, with the recording in it; where it was compiled with
+    ``fullgraph=True``, PyTorch refuses what it cannot trace so, in 2.13 ``Tensor.unflatten``.
 
     Args:
         model: the model; it is called inside the context.
@@ -97,6 +98,8 @@ class _Recorder:
     def leave(self, *_: Any) -> None:
         if self.running:  # else the context began while the module ran
             self.running.pop()
+        if not any(recorder.running for recorder in _HERE.recorders):
+            _HERE.softmaxes.clear()
 
     def pass_by(self, *_: Any) -> None:
         self.ran_elsewhere = True
@@ -160,17 +163,14 @@ class _Listener(TorchFunctionMode):
         if func is F.multi_head_attention_forward:
             _HERE.heads.append(kwargs["num_heads"] if "num_heads" in kwargs else args[4])
             try:
-                return called(self, func, args, kwargs)
+                return call_openly(self, func, args, kwargs)
             finally:
                 _HERE.heads.pop()
         out = func(*args, **kwargs)
         if func in _SOFTMAXES:
             return _softmax(inside, out, kwargs.get("dim", args[1] if len(args) > 1 else None))
         if func in _LATER_THE_SAME or func in _MASKS:
-            for given, recorded in _HERE.softmaxes:
-                if given is args[0] and out is not given:
-                    _remember(out, out if func in _MASKS else recorded)
-                    break
+            _follow(args[0], out, masked=func in _MASKS)
         return out
 
 
@@ -188,42 +188,10 @@ def _was_traced(frame: FrameType | None) -> bool:
     return False
 
 
-def _attended(inside: Sequence[_Recorder], query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Any:
-    """Fused attention, with its weights beside it; from its weights where a recorder wants gradients."""
-    literal = any(recorder.gradients for recorder in inside)
-    with nullcontext() if literal else torch.no_grad():
-        weights = _weights(query, key, *args, **kwargs)
-    if literal:
-        _need_gradient(weights)
-    for recorder in inside:
-        recorder.keep(weights)
-    if literal:
-        return _literal(weights, query, value, *args, **kwargs)
-    return F.scaled_dot_product_attention(query, key, value, *args, **kwargs)
-
-
-def _weights(
+def _attended(
+    inside: Sequence[_Recorder],
     query: Tensor,
     key: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Tensor:
-    """The literal weights for the arguments of the fused kernel, less ``value``."""
-    if is_causal:
-        if attn_mask is not None:
-            raise RuntimeError("attn_mask and is_causal=True exclude each other, as in the fused kernel")
-        attn_mask = query.new_ones(query.shape[-2], key.shape[-2], dtype=torch.bool).tril()
-    if enable_gqa:
-        key = key.repeat_interleave(query.shape[-3] // key.shape[-3], dim=-3)
-    return attention_weights(query, key, mask=attn_mask, scale=scale)
-
-
-def _literal(
-    weights: Tensor,
-    query: Tensor,
     value: Tensor,
     attn_mask: Tensor | None = None,
     dropout_p: float = 0.0,
@@ -231,19 +199,34 @@ def _literal(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """What the fused kernel gives for its arguments, from the weights."""
+    """Fused attention, with its weights beside it; from its weights where a recorder wants gradients."""
+    literal, mask, many = any(recorder.gradients for recorder in inside), attn_mask, key
+    if is_causal:
+        if attn_mask is not None:
+            raise RuntimeError("attn_mask and is_causal=True exclude each other, as in the fused kernel")
+        mask = query.new_ones(query.shape[-2], key.shape[-2], dtype=torch.bool).tril()
     if enable_gqa:
-        value = value.repeat_interleave(query.shape[-3] // value.shape[-3], dim=-3)
-    return F.dropout(weights, dropout_p) @ value
+        many = key.repeat_interleave(query.shape[-3] // key.shape[-3], dim=-3)
+    with nullcontext() if literal else torch.no_grad():
+        weights = attention_weights(query, many, mask=mask, scale=scale)
+    if literal:
+        _need_gradient(weights)
+    for recorder in inside:
+        recorder.keep(weights)
+    if literal:
+        if enable_gqa:
+            value = value.repeat_interleave(query.shape[-3] // value.shape[-3], dim=-3)
+        return F.dropout(weights, dropout_p) @ value
+    return F.scaled_dot_product_attention(
+        query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+    )
 
 
 def _softmax(inside: Sequence[_Recorder], out: Tensor, dim: int | None) -> Tensor:
     """Remember what may be weights; those of ``nn.MultiheadAttention`` get back the axis of their heads."""
     if out.ndim < 3 or dim not in (-1, out.ndim - 1):
         return out
-    recorded = out
-    if _HERE.heads:
-        recorded = out.unflatten(0, (-1, _HERE.heads[-1]))
+    recorded = out.unflatten(0, (-1, _HERE.heads[-1])) if _HERE.heads else out
     if any(recorder.gradients for recorder in inside):
         _need_gradient(recorded)
     if recorded is not out:
@@ -256,15 +239,29 @@ def _softmax(inside: Sequence[_Recorder], out: Tensor, dim: int | None) -> Tenso
 
 def _remember(out: Tensor, recorded: Tensor) -> None:
     _HERE.softmaxes.append((out, recorded))
-    del _HERE.softmaxes[:-8]
+    del _HERE.softmaxes[:-8]  # what is never multiplied is let go
+
+
+def _follow(given: Any, out: Tensor, *, masked: bool) -> None:
+    """Remember what was made of weights: they were recorded before dropout, and after a mask."""
+    for pair in _HERE.softmaxes:
+        if pair[0] is given and out is not given:
+            if masked:
+                _forget(pair[1])
+            _remember(out, out if masked else pair[1])
+            return
+
+
+def _forget(recorded: Tensor) -> None:
+    _HERE.softmaxes[:] = [pair for pair in _HERE.softmaxes if pair[1] is not recorded]
 
 
 def _multiplied(inside: Sequence[_Recorder], operands: Sequence[Tensor]) -> None:
-    """Record the operand that is a softmax, if another one can be its values: of as many axes, a row for each key."""
+    """Record the operand that is a softmax, if another one of as many axes can be its values."""
     for given, recorded in _HERE.softmaxes:
         if any(given is operand for operand in operands):
             if any(operand is not given and operand.ndim == given.ndim for operand in operands):
-                _HERE.softmaxes[:] = [pair for pair in _HERE.softmaxes if pair[1] is not recorded]
+                _forget(recorded)
                 for recorder in inside:
                     recorder.keep(recorded)
             return
