@@ -404,7 +404,7 @@ def test_parts_can_be_exchanged():
 
 
 def test_bad_sizes_are_named(unchecked):
-    with pytest.raises(ValueError, match=r"65 x 96 does not cut into 4 x 4; PVT v1 needs sides of k \* 32 pixels"):
+    with pytest.raises(ValueError, match=r"65 x 96 does not cut into 4 x 4; PVT v1 needs images whose sides are multiples of 32"):
         small("pvt_tiny")(torch.randn(1, CHANNELS, 65, 96))
     with pytest.raises(ValueError, match="a map of 5 x 7 tokens is smaller than a window of R=8"):
         StridedReduction(3, ratio=8)(torch.randn(1, 5, 7, 3))

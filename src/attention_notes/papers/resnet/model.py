@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from attention_notes.nn.initialise import OwnLayers, Start, initialise
 from attention_notes.nn.protocols import Make
-from attention_notes.nn.sizes import check_images
+from attention_notes.nn.sizes import check_channels, check_images
 from attention_notes.nn.variants import given, lookup
 
 
@@ -144,6 +144,9 @@ class ResNet(nn.Module):
         branch: makes the module at the end of every branch from the branch's channels.
         norm: makes every norm from its channels; batch norm when not given.
         activation: makes every rectifier; ``nn.ReLU`` when not given.
+
+    Raises:
+        ValueError: if there are no channels.
     """
 
     def __init__(
@@ -160,7 +163,7 @@ class ResNet(nn.Module):
         activation: Make | None = None,
     ) -> None:
         super().__init__()
-        self.channels = channels
+        self.channels = check_channels(channels)
         first = convolution(channels, width, 7, stride=2, **given(norm=norm))
         self.stem = nn.Sequential(first, (activation or nn.ReLU)(), nn.MaxPool2d(3, 2, 1))
         parts = {"branch": branch or (lambda _: nn.Identity()), **given(norm=norm, activation=activation)}
