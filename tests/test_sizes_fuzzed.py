@@ -94,13 +94,27 @@ def sides(size: Any) -> tuple[int, int]:
     return (numbers * 2)[0], (numbers * 2)[1]
 
 
-def named(error: ValueError, family: Family, image: tuple[int, int], given: Mapping[str, Any]) -> bool:
+def attempt(call: Callable[[], Any]) -> tuple[Any, str]:
+    """What comes of it, and the words with which sizes are refused, none if they are taken."""
+    try:
+        return call(), ""
+    except ValueError as error:
+        return None, str(error)
+
+
+def named(words: str, family: Family, image: tuple[int, int], given: Mapping[str, Any]) -> bool:
     """Whether the words have one of the numbers in them, a side of the image's maps, or what has to tile an image."""
-    said = {*map(int, re.findall(r"\d+", str(error)))}
+    said = {*map(int, re.findall(r"\d+", words))}
     numbers = {family.cell} | {-(-side // 2**i) for side in image for i in range(6)}
     for value in given.values():
         numbers |= {*np.array([] if value is None else value).reshape(-1).tolist()}
     return bool(said & numbers)
+
+
+def randomised(model: nn.Module) -> nn.Module:
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    return model
 
 
 def answered(model: nn.Module, image: tuple[int, int], channels: int) -> torch.Tensor:
@@ -133,28 +147,24 @@ def test_of_any_sizes_a_model_is_the_same_stored_and_resized_or_the_sizes_are_na
     image, other = (data.draw(images(family.largest, cells), name) for name in ("image", "another image"))
     if family.sized:
         given["image_size"] = data.draw(st.sampled_from(PAIRS), "kind")(image)
-    try:
-        model = family.build(**given)
-        for parameter in model.parameters():
-            nn.init.normal_(parameter, std=0.2)
-        found = answered(model, image, int(given["channels"]))
-    except ValueError as error:
-        assert named(error, family, image, given), error
+    channels, classes = int(given["channels"]), given["num_classes"]
+    model, words = attempt(lambda: randomised(family.build(**given)))
+    if model is not None:
+        found, words = attempt(lambda: answered(model, image, channels))
+    if words:
+        assert named(words, family, image, given), words
         return
-    classes = given["num_classes"]
     assert found.shape[0] == BATCH
     assert classes is None or found.shape == (BATCH, int(classes))
     assert found.isfinite().all()
-    assert torch.equal(answered(again(family, given, model), image, int(given["channels"])), found)
+    assert torch.equal(answered(again(family, given, model), image, channels), found)
     if not hasattr(model, "resize") or not family.sized:
         return
     changed = {"image_size": other}
     if "window" in given:
         changed["window"] = data.draw(sizes(6), "another window")
-    try:
-        model.resize(**changed)
-        found = answered(model, other, int(given["channels"]))
-    except ValueError as error:
-        assert named(error, family, other, changed), error
+    found, words = attempt(lambda: answered(model.resize(**changed), other, channels))
+    if words:
+        assert named(words, family, other, changed), words
         return
-    assert torch.equal(answered(again(family, {**given, **changed}, model), other, int(given["channels"])), found)
+    assert torch.equal(answered(again(family, {**given, **changed}, model), other, channels), found)

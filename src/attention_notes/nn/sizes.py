@@ -10,11 +10,11 @@ from torch.fx import Proxy
 Size = SupportsIndex | Iterable[SupportsIndex]
 
 
-def pair(size: Any) -> tuple[int, int]:
+def pair(size: Any, *, least: int = 1) -> tuple[int, int]:
     """Height and width, from both or from one number for both, of whatever kind: a list, numbers of NumPy, a shape.
 
     Raises:
-        ValueError: if they are not one whole number or two, or if one is below 1.
+        ValueError: if they are not one whole number or two, or if one is below ``least``.
     """
     try:
         sides = tuple(size)
@@ -25,8 +25,8 @@ def pair(size: Any) -> tuple[int, int]:
     except (TypeError, ValueError):
         message = f"{size!r} is no size: give one whole number for both sides, or two, height and width"
         raise ValueError(message) from None
-    if min(height, width) < 1:
-        raise ValueError(f"{size!r} is no size: height and width are 1 or more")
+    if min(height, width) < least:
+        raise ValueError(f"{size!r} is no size: height and width are {least} or more")
     return height, width
 
 

@@ -468,7 +468,7 @@ def test_other_bad_sizes_are_named(unchecked):
     model = small()
     with pytest.raises(ValueError, match=r"10 x 24, but the model was built for 10 x 21: .*image_size=\(10, 24\)"):
         model(torch.randn(1, CHANNELS, 10, 24))
-    with pytest.raises(ValueError, match="images have 3 channels, but the model was built for channels=11"):
+    with pytest.raises(ValueError, match="have 3 channels, but the model was built for channels=11"):
         model(torch.randn(1, 3, *IMAGE))
     with pytest.raises(ValueError, match="dim=10 is not divisible by heads=3"):
         vit("B/16", dim=10, heads=3)

@@ -110,7 +110,8 @@ class StridedReduction(OwnLayers):
         """``m = (gy / R) (gx / R)`` tokens."""
         if min(x.shape[1:3]) < self.ratio:
             raise ValueError(
-                f"a map of {x.shape[1]} x {x.shape[2]} tokens is smaller than a window of R={self.ratio}: give larger images"
+                f"a map of {x.shape[1]} x {x.shape[2]} tokens is smaller than a window of R={self.ratio}: "
+                "give it larger images"
             )
         windows = self.convolution(rearrange(x, "b gy gx c -> b c gy gx"))
         return self.norm(rearrange(windows, "b c gy gx -> b (gy gx) c"))
