@@ -91,7 +91,7 @@ def agrees_elsewhere(path: str, case: Case, model: nn.Module) -> None:
 
 @every_model
 def test_an_export_with_a_free_batch_runs_at_another_and_elsewhere_as_onnx(case, tmp_path, unchecked):
-    """The exporter takes all operations apart, and only so it shows whether their memory is laid out alike."""
+    """Up to 6 s: the exporter takes operations apart, which alone shows whether it knows their layouts in memory."""
     model, inputs, other = randomised(case), case.inputs(), more(case, 7)
     free = tuple({0: torch.export.Dim("batch")} for _ in inputs)
     program = torch.export.export(model, inputs, dynamic_shapes=free)
@@ -116,7 +116,7 @@ def test_traced_for_onnx_a_model_runs_at_any_batch_elsewhere(case, tmp_path, unc
 
 @pytest.mark.parametrize("name", ["resnet", "resnet bottleneck", "cbam"])
 def test_networks_of_convolutions_are_recorded_by_torch_fx(name, unchecked):
-    """The others decide by shapes, which ``torch.fx`` cannot record and ``torch.export`` can."""
+    """The others decide by shapes, which it cannot record. ``torch.export`` can, and ``features`` gives the maps."""
     model, inputs = randomised(MODELS[name]), MODELS[name].inputs()
     assert torch.equal(run(torch.fx.symbolic_trace(model), inputs), run(model, inputs))
 

@@ -126,7 +126,7 @@ def _(module: nn.Conv2d, size: Pair) -> Window:
 @window.register
 def _(module: nn.MaxPool2d, size: Pair) -> Window:
     _, _, rows, columns = module.forward(torch.zeros(1, 1, *size)).shape  # without the hooks of whoever watches
-    return Window(pair(module.kernel_size), pair(module.stride), pair(module.padding), (rows, columns))
+    return Window(pair(module.kernel_size), pair(module.stride), pair(module.padding, least=0), (rows, columns))
 
 
 def _covered(first: float, stride: int | float, cells: int, below: int) -> Float[Tensor, "{cells} {below}"]:

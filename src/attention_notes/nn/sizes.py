@@ -10,11 +10,11 @@ from torch.fx import Proxy
 Size = SupportsIndex | Iterable[SupportsIndex]
 
 
-def pair(size: Any) -> tuple[int, int]:
+def pair(size: Any, *, least: int = 1) -> tuple[int, int]:
     """Height and width, from both or from one number for both, of whatever kind: a list, numbers of NumPy, a shape.
 
     Raises:
-        ValueError: if they are not one whole number or two, or if one is below 1.
+        ValueError: if they are not one whole number or two, or if one is below ``least``.
     """
     try:
         sides = tuple(size)
@@ -25,9 +25,20 @@ def pair(size: Any) -> tuple[int, int]:
     except (TypeError, ValueError):
         message = f"{size!r} is no size: give one whole number for both sides, or two, height and width"
         raise ValueError(message) from None
-    if min(height, width) < 1:
-        raise ValueError(f"{size!r} is no size: height and width are 1 or more")
+    if min(height, width) < least:
+        raise ValueError(f"{size!r} is no size: height and width are {least} or more")
     return height, width
+
+
+def check_channels(channels: int) -> int:
+    """Channels of images.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    if channels < 1:
+        raise ValueError(f"channels={channels}: images have 1 or more")
+    return channels
 
 
 def check_images(images: Tensor, channels: int, *, axes: str = "b ch y x") -> None:
@@ -39,7 +50,7 @@ def check_images(images: Tensor, channels: int, *, axes: str = "b ch y x") -> No
         axes: names of the axes; ``ch`` stands for the channels.
 
     Raises:
-        ValueError: if they have other axes or channels, or are of whole numbers, with their shape and the way out.
+        ValueError: if they have other axes or channels, no pixels, or whole numbers, with their shape and the way out.
     """
     if isinstance(images, Proxy):
         return
@@ -54,6 +65,8 @@ def check_images(images: Tensor, channels: int, *, axes: str = "b ch y x") -> No
             f"{kind}s of shape {shape} have {shape[names.index('ch')]} channels, but the model was built for "
             f"channels={channels} and reads batches {axes!r}"
         )
+    if 0 in shape[1:]:
+        raise ValueError(f"{kind}s of shape {shape} have no pixels")
     if not images.is_floating_point():
         raise ValueError(
             f"{kind}s of {images.dtype}, but the model computes with floating-point numbers: divide by 255, and "

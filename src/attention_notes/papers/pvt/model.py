@@ -35,7 +35,7 @@ from attention_notes.nn.initialise import OwnLayers, Start, initialise, truncate
 from attention_notes.nn.mlp import MLP
 from attention_notes.nn.norms import layer_norm
 from attention_notes.nn.protocols import Make, Pooling
-from attention_notes.nn.sizes import Size, check_images, pair
+from attention_notes.nn.sizes import Size, check_channels, check_images, pair
 from attention_notes.nn.variants import given, lookup
 from attention_notes.nn.vision import Backbone, Indices, linear_head, maps_after
 from attention_notes.papers.vit import MeanPooling
@@ -64,7 +64,7 @@ class PatchEmbedding(OwnLayers):
         self, channels: int, *, dim: int, stride: int, kernel: int, padding: int = 0, norm: Make = nn.LayerNorm
     ) -> None:
         super().__init__()
-        self.channels = channels
+        self.channels = check_channels(channels)
         self.projection = nn.Conv2d(channels, dim, kernel, stride=stride, padding=padding)
         self.norm = norm(dim)
 
@@ -79,7 +79,8 @@ class PatchEmbedding(OwnLayers):
         stride = self.projection.stride[0]
         if self.projection.kernel_size[0] == stride and (rows % stride or columns % stride):
             raise ValueError(
-                f"{rows} x {columns} does not cut into {stride} x {stride}; PVT v1 needs sides of k * 32 pixels"
+                f"a map of {rows} x {columns} does not cut into {stride} x {stride}; PVT v1 needs images whose sides "
+                "are multiples of 32 pixels"
             )
 
 
@@ -114,7 +115,10 @@ class StridedReduction(OwnLayers):
     def forward(self, x: Float[Tensor, "b gy gx c"]) -> Float[Tensor, "b m c"]:
         """``m = (gy / R) (gx / R)`` tokens."""
         if min(x.shape[1:3]) < self.ratio:
-            raise ValueError(f"a map of {x.shape[1]} x {x.shape[2]} tokens is smaller than a window of R={self.ratio}")
+            raise ValueError(
+                f"a map of {x.shape[1]} x {x.shape[2]} tokens is smaller than a window of R={self.ratio}: "
+                "give it larger images"
+            )
         windows = self.convolution(rearrange(x, "b gy gx c -> b c gy gx"))
         return self.norm(rearrange(windows, "b c gy gx -> b (gy gx) c"))
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from attention_notes.nn.checkpointing import Blocks
 from attention_notes.nn.initialise import OwnLayers, Start, initialise
 from attention_notes.nn.protocols import Make
-from attention_notes.nn.sizes import check_images
+from attention_notes.nn.sizes import check_channels, check_images
 from attention_notes.nn.variants import given, lookup
 from attention_notes.nn.vision import Backbone, Indices, linear_head, maps_after
 from attention_notes.weights.pretrained import pretrainable
@@ -153,7 +153,7 @@ class ResNet(Backbone):
         activation: makes every rectifier; ``nn.ReLU`` when not given.
 
     Raises:
-        ValueError: if ``num_classes`` is neither None nor 1 or more.
+        ValueError: if there are no channels, or if ``num_classes`` is neither None nor 1 or more.
     """
 
     start_head: Start = staticmethod(as_made)
@@ -172,7 +172,7 @@ class ResNet(Backbone):
         activation: Make | None = None,
     ) -> None:
         super().__init__()
-        self.channels = channels
+        self.channels = check_channels(channels)
         first = convolution(channels, width, 7, stride=2, **given(norm=norm))
         self.stem = nn.Sequential(first, (activation or nn.ReLU)(), nn.MaxPool2d(3, 2, 1))
         parts = {"branch": branch or (lambda _: nn.Identity()), **given(norm=norm, activation=activation)}

@@ -32,7 +32,7 @@ from attention_notes.nn.initialise import Start, initialise, zero_bias
 from attention_notes.nn.mlp import MLP
 from attention_notes.nn.norms import layer_norm
 from attention_notes.nn.protocols import Make, Pooling, Stem, Tokens, resize_stem
-from attention_notes.nn.sizes import Size, check_images, pair
+from attention_notes.nn.sizes import Size, check_channels, check_images, pair
 from attention_notes.nn.variants import given, lookup
 from attention_notes.nn.vision import Backbone, Indices, linear_head, maps_after
 from attention_notes.weights.pretrained import pretrainable
@@ -52,12 +52,12 @@ class PatchEmbedding(nn.Module):
         bias: whether the map has a bias.
 
     Raises:
-        ValueError: if patches do not tile the image.
+        ValueError: if patches do not tile the image, or if it has no channels.
     """
 
     def __init__(self, dim: int, *, image_size: Size, patch: Size, channels: int = 3, bias: bool = True) -> None:
         super().__init__()
-        self.dim, self.channels = dim, channels
+        self.dim, self.channels = dim, check_channels(channels)
         self.patch = pair(patch)
         self.resize(image_size)
         self.projection = nn.Linear(channels * self.patch[0] * self.patch[1], dim, bias=bias)
