@@ -59,7 +59,7 @@ def pretrainable(build: Callable[..., Made]) -> Callable[..., Made]:
         check_classes(options.get("num_classes"))  # before anything is fetched
         if pretrained is None or pretrained is False:
             return build(*variant, **options)
-        name, *_ = variant or (options.pop(first.name),)
+        name, *_ = variant or (options.pop(first.name, None),)
         return load(build, name, pretrained, **options)
 
     taken = inspect.Parameter("pretrained", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Source)
@@ -132,7 +132,8 @@ def _of_ones_own(build: Callable[..., Any], variant: str, source: Any, options: 
     try:
         told = _told(asked, state, options)
         candidates = [{**options, **told}]
-        if not _some(told, *_RESIZED):  # they are for the given sizes or, where they contradict, for the variant's own
+        if _some(options, *_RESIZED) and not _some(told, *_RESIZED):
+            # they are for the given sizes or, where what follows from sizes is stored and contradicts, the variant's own
             candidates.append({name: value for name, value in candidates[0].items() if name not in _RESIZED})
         model, trained = _first_that_fits(build, variant, state, candidates)
     except ValueError as error:
@@ -164,8 +165,10 @@ def _told(asked: nn.Module, state: State, options: Mapping[str, Any]) -> dict[st
 
     def stored(name: str) -> Tensor | None:
         """What is called so here, as it is stored."""
+        if name in state:
+            return state[name]
         try:
-            return state.get(name, state.get(layout.match(name).theirs[0]))
+            return state.get(layout.match(name).theirs[0])
         except ValueError:  # nobody calls anything so
             return None
 
@@ -192,7 +195,8 @@ def _known(model: nn.Module) -> Foreign:
     try:
         return foreign(model)
     except ValueError:
-        return Foreign((), heads=("head",) if isinstance(getattr(model, "head", None), nn.Linear) else (), stem="")
+        headed = isinstance(getattr(model, "head", None), nn.Linear | nn.Identity)
+        return Foreign((), heads=("head",) if headed else (), stem="")
 
 
 def _tensors(source: Any) -> tuple[State, str]:
@@ -258,7 +262,7 @@ def _resize(model: Any, options: Mapping[str, Any]) -> None:
 
 def _change_heads(model: nn.Module, like: nn.Module) -> None:
     """Heads as those of ``like``; one for as many classes stays, another is drawn as those of the papers are."""
-    for name in _known(like).heads or _known(model).heads:
+    for name in _known(like).heads:
         old, new = model.get_submodule(name), like.get_submodule(name)
         if isinstance(new, nn.Linear):
             if isinstance(old, nn.Linear) and old.out_features == new.out_features:

@@ -14,6 +14,7 @@ from attention_notes.nn.checkpointing import Blocks
 from attention_notes.nn.sizes import Size
 from attention_notes.nn.vision import Backbone, Indices, linear_head, maps_after
 from attention_notes.papers.vit import PatchEmbedding
+from attention_notes.weights.pretrained import pretrainable
 
 
 class Averaging(nn.Module):
@@ -64,6 +65,7 @@ class Classifier(Backbone):
 VARIANTS: dict[str, dict[str, Any]] = {"tiny": {"dim": 16, "patch": 16}}
 
 
+@pretrainable
 def averaging(variant: str, *, num_classes: int | None = 1000, image_size: Size = 224) -> Classifier:
     """A classifier by its name. Raises ``ValueError`` if the variant is unknown."""
     if variant not in VARIANTS:
