@@ -386,8 +386,10 @@ def test_a_pipe_and_a_device_are_written_into(tmp_path):
         os.close(end)
     assert pipe.is_fifo()
     assert [path.name for path in tmp_path.iterdir()] == ["pipe.png"]
-    assert _write(tmp_path / "a.png", b"PNG")
     os.close(terminal)
+    assert _write(tmp_path / "a.png", b"PNG")
+    with pytest.raises(OSError, match=r"a\.png/b cannot be written: Not a directory"):
+        _write(tmp_path / "a.png/b", b"PNG")
 
 
 def test_verify_says_what_is_off_and_its_status_is_1(capsys, monkeypatch):

@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -390,8 +391,11 @@ def _write(out: Path, content: bytes) -> bool:
     try:
         unfinished.write_bytes(content)
         unfinished.replace(target)
+    except OSError as error:
+        raise OSError(f"{out} cannot be written: {error.strerror}") from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):  # it is not there any more
+            unfinished.unlink()
     return True
 
 

@@ -133,7 +133,7 @@ def _of_ones_own(build: Callable[..., Any], variant: str, source: Any, options: 
         told = _told(asked, state, options)
         candidates = [{**options, **told}]
         if _some(options, *_RESIZED) and not _some(told, *_RESIZED):
-            # they are for the given sizes or, where what follows from sizes is stored and contradicts, the variant's own
+            # they are for the given sizes or, where what follows from sizes is stored and contradicts, the variant's
             candidates.append({name: value for name, value in candidates[0].items() if name not in _RESIZED})
         model, trained = _first_that_fits(build, variant, state, candidates)
     except ValueError as error:
