@@ -438,11 +438,12 @@ def shell(*arguments, **options):
 
 
 @pytest.mark.parametrize("unbuffered", ["1", ""])
-def test_who_has_read_enough_hears_no_more(unbuffered):
+@pytest.mark.parametrize("pattern", ["", "vit:Ti"])  # more than a buffer holds, and less
+def test_who_has_read_enough_hears_no_more(unbuffered, pattern):
     """Nobody reads any more when the first line is written."""
     reader, writer = os.pipe()
     os.close(reader)
-    words = [sys.executable, "-m", "attention_notes", "list"]
+    words = [sys.executable, "-m", "attention_notes", "list", pattern]
     env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
     done = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, env=env, check=False)
     os.close(writer)
@@ -452,7 +453,7 @@ def test_who_has_read_enough_hears_no_more(unbuffered):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
 def test_a_full_disk_is_one_line_and_closed_streams_are_none():
     full = subprocess.run(
-        f"{sys.executable} -m attention_notes list > /dev/full", shell=True, stderr=subprocess.PIPE, check=False
+        f"{sys.executable} -m attention_notes list vit:Ti > /dev/full", shell=True, stderr=subprocess.PIPE, check=False
     )
     assert full.returncode == 2
     assert full.stderr.startswith(b"error: [Errno 28]")

@@ -2,8 +2,8 @@
 
 import argparse
 import inspect
-import sys
 import threading
+import time
 from collections import OrderedDict
 from functools import partial
 from pathlib import Path
@@ -95,7 +95,7 @@ def test_so_they_do_in_every_layout(name):
         assert_same(OWN[name](pretrained=to_layout(model, layout)), model)
 
 
-@pytest.mark.parametrize(("key", "name", "case"), of_papers("cases", "MODELS"))
+@pytest.mark.parametrize(("key", "name", "case"), [*of_papers("cases", "MODELS")])
 def test_models_of_foreign_parts_get_their_own_weights_back(key, name, case):
     if (factory := getattr(case.build, "func", None)) not in FACTORIES.values():
         pytest.skip("not built by its name")
@@ -352,34 +352,52 @@ def test_checkpoints_of_trainings_are_read_mappings_and_files(kept, tmp_path):
         assert all(torch.equal(found[name], tensor + 1) for name, tensor in model.state_dict().items())
 
 
-def test_options_of_a_training_are_read_by_many_threads_and_what_is_allowed_elsewhere_stays(tmp_path):
-    """PyTorch keeps what may be read for the whole process."""
+@pytest.fixture
+def options_of_a_training(tmp_path):
     options = argparse.Namespace(lr=0.1, output=Path("runs"))
     torch.save({"state_dict": {"a": torch.ones(3)}, "args": options}, tmp_path / "a.pt")
-    before, failed = torch.serialization.get_safe_globals(), []
+    return tmp_path / "a.pt"
+
+
+def test_what_a_process_allows_to_be_read_stays_as_it_was(options_of_a_training):
+    """PyTorch keeps that for the whole process."""
+    before = {*torch.serialization.get_safe_globals()}
+    read_weights(options_of_a_training)
+    assert {*torch.serialization.get_safe_globals()} == before
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        read_weights(options_of_a_training)
+        assert argparse.Namespace in torch.serialization.get_safe_globals()
+
+
+def test_two_threads_read_options_at_once_and_neither_takes_away_what_the_other_needs(
+    options_of_a_training, monkeypatch
+):
+    both_refused, failed, load, calls = threading.Barrier(2), [], torch.load, threading.local()
+    waits = iter([0.02, 0.2])  # the one that comes first is done while the other has not begun
+
+    def slow(*given, **options):
+        if not hasattr(calls, "first"):
+            calls.first = True
+            try:
+                return load(*given, **options)
+            finally:
+                both_refused.wait(timeout=30)
+        time.sleep(next(waits))
+        return load(*given, **options)
 
     def read():
         try:
-            for _ in range(20):
-                read_weights(tmp_path / "a.pt")
+            read_weights(options_of_a_training)
         except ValueError as error:
             failed.append(error)
 
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)  # threads meet where they hardly ever do
-    try:
-        threads = [threading.Thread(target=read) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(usual)
+    monkeypatch.setattr(torch, "load", slow)
+    threads = [threading.Thread(target=read) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert failed == []
-    assert {*torch.serialization.get_safe_globals()} == {*before}
-    with torch.serialization.safe_globals([argparse.Namespace]):
-        read_weights(tmp_path / "a.pt")
-        assert argparse.Namespace in torch.serialization.get_safe_globals()
 
 
 class Config:
