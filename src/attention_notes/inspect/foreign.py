@@ -29,14 +29,14 @@ def _windows(module: Any, x: Tensor, grid: Grid, *, shift_first: bool = False) -
     """Windows as the block cut them in this pass: padding first, or, as in timm, the cyclic shift."""
     if (x.shape[1] if x.ndim == 3 else prod(x.shape[1:3])) != prod(grid.size):
         return None
-    return _cut(grid, pair(module.window_size), pair(module.shift_size), shift_first)
+    return _cut(grid, pair(module.window_size), pair(module.shift_size, least=0), shift_first)
 
 
 def _fixed_windows(module: Any, x: Tensor, grid: Grid) -> Places | None:
     """As in torchvision: windows keep their size on smaller maps, and are not shifted where one covers the map."""
     if x.shape[1:3] != grid.size:
         return None
-    size, shift = pair(module.window_size), pair(module.shift_size)
+    size, shift = pair(module.window_size), pair(module.shift_size, least=0)
     down, across = (0 if w >= side else by for w, side, by in zip(size, grid.size, shift, strict=True))
     return _cut(grid, size, (down, across), shift_first=False)
 

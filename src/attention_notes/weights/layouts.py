@@ -88,9 +88,13 @@ class Layout:
         """The rows of all of our tensors, each once."""
         return list(dict.fromkeys(self.match(name) for name in names))
 
+    def wanted(self, model: nn.Module) -> set[str]:
+        """Names of theirs that stand for the model's weights."""
+        return {name for match in self.matches(_weights(model)) for name in match.theirs}
+
     def misfits(self, state: State, model: nn.Module) -> tuple[list[str], list[str]]:
         """Names of theirs that ``state`` lacks, and names in it that stand for nothing in ``model``."""
-        wanted = {name for match in self.matches(_weights(model)) for name in match.theirs}
+        wanted = self.wanted(model)
         unknown = state.keys() - wanted - self.derived(model).keys() - remembered(model)
         unused = [_regex(pattern) for pattern in self.unused]
         unknown = {name for name in unknown if not any(pattern.fullmatch(name) for pattern in unused)}

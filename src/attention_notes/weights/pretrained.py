@@ -155,7 +155,7 @@ def _told(asked: nn.Module, state: State, options: Mapping[str, Any]) -> dict[st
         ValueError: if it is something that the model has otherwise, and that cannot be changed afterwards.
     """
     known, layout, ours = _known(asked), layout_of(asked, state), asked.state_dict()
-    wanted = {name for match in layout.matches(ours) for name in match.theirs}
+    wanted = layout.wanted(asked)
     strange = sorted(state.keys() - wanted)
     if 4 * len(wanted & state.keys()) < min(len(wanted), len(state)):
         raise ValueError(
