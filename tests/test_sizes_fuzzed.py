@@ -89,7 +89,7 @@ def counts(largest: int) -> Any:
 
 
 def sides(size: Any) -> tuple[int, int]:
-    numbers = np.array(size).reshape(-1).tolist()
+    numbers = torch.as_tensor(size).reshape(-1).tolist()
     return (numbers * 2)[0], (numbers * 2)[1]
 
 
@@ -104,9 +104,9 @@ def attempt(call: Callable[[], Any]) -> tuple[Any, str]:
 def named(words: str, family: Family, image: tuple[int, int], given: Mapping[str, Any]) -> bool:
     """Whether the words have one of the numbers in them, a side of the image's maps, or what has to tile an image."""
     said = {*map(int, re.findall(r"\d+", words))}
-    numbers = {family.cell} | {-(-side // 2**i) for side in image for i in range(6)}
+    numbers = ({family.cell} - {1}) | {-(-side // 2**i) for side in image for i in range(6)}
     for value in given.values():
-        numbers |= {*np.array([] if value is None else value).reshape(-1).tolist()}
+        numbers |= {*torch.as_tensor([] if value is None else value).reshape(-1).tolist()}
     return bool(said & numbers)
 
 

@@ -32,7 +32,6 @@ def setup(app: Sphinx) -> None:
         app.setup_extension(extension)
     app.config.autodoc_member_order = "bysource"
     app.config.autodoc_typehints_format = "short"
-    app.config.autodoc_preserve_defaults = True
     app.config.add_module_names = False
     app.connect("source-read", _write_modules)
     app.connect("autodoc-skip-member", _skip)
@@ -116,9 +115,10 @@ def _skip(app: Sphinx, what: str, name: str, member: Any, skip: bool, options: A
 def _shorten(
     app: Sphinx, what: str, name: str, thing: Any, options: Any, signature: str | None, returned: str | None
 ) -> tuple[str | None, str | None]:
-    """Types without their modules where a default is no expression, as a function's, and Sphinx keeps them whole."""
+    """Classes and functions that are defaults by their names; then Sphinx can read types, and shortens them itself."""
     if signature and "<" in signature:
-        signature = re.sub(r"~?\b(?:[a-z_]\w*\.)+(?=[A-Z])", "", signature).replace("~", "")
+        signature = re.sub(r"<(?:function )?(?:[\w.]*<lambda>|factory)>", "...", signature)
+        signature = re.sub(r"<(?:class|function) '?(?:\w+\.)*(\w+)'?>", r"\1", signature)
     return signature, returned
 
 

@@ -117,7 +117,7 @@ class ContinuousPositionBias(Derived):
 
     Offsets are divided by the largest of the window in which the model was *trained*, so that another window evaluates
     the same network at other offsets. As in the authors' code, they are then scaled to 8 and become
-    log2(1 + |x|) / log2(8), with their sign, and the sigmoid keeps the bias between 0 and 16; the paper's equations
+    ``log2(1 + |x|) / log2(8)``, with their sign, and the sigmoid keeps the bias between 0 and 16; the paper's equations
     have neither.
 
     That window is in the state dict, as ``trained``, since no parameter has its size. From a state dict without it, as

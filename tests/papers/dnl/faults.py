@@ -23,8 +23,8 @@ FAULTS = {
     ),
     "the block forgets what it got": Fault(
         "papers/dnl/model.py",
-        "return x + y.mT.unflatten(2, x.shape[2:])",
-        "return y.mT.unflatten(2, x.shape[2:])",
+        "return x + y.transpose(1, 2).unflatten(2, x.shape[2:])",
+        "return y.transpose(1, 2).unflatten(2, x.shape[2:])",
         "papers/dnl/test_model.py::test_outputs_and_gradients_equal_loops_over_positions",
     ),
 }

@@ -5,8 +5,8 @@ from tests.planting import Fault
 FAULTS = {
     "a dot product that is not divided by the number of positions": Fault(
         "papers/non_local/model.py",
-        "phi.mT @ (g / phi.shape[1])",
-        "phi.mT @ g",
+        "phi.transpose(1, 2) @ (g / phi.shape[1])",
+        "phi.transpose(1, 2) @ g",
         "papers/non_local/test_model.py::test_showing_everything_twice_changes_nothing",
     ),
     "prefix sums over the wrong end": Fault(
