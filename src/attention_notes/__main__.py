@@ -265,8 +265,10 @@ def _show(options: argparse.Namespace) -> None:
         print(f"    {name:12} {sum(p.numel() for p in part.parameters()):>13,}  {type(part).__name__}")
     published = [c for c in checkpoints().values() if f"{c.key}:{c.variant}" == one.name]
     for checkpoint in published:
-        size = f", {checkpoint.size} x {checkpoint.size}" if checkpoint.size else ""
-        print(f"weights {checkpoint.repo}: {checkpoint.labels or 'no head'}{size}, {checkpoint.revision or 'main'}")
+        side = checkpoint.size or checkpoint.build.get("image_size")
+        head = f"an embedding of {checkpoint.embedding}" if checkpoint.embedding else checkpoint.labels or "no head"
+        size = f", {side} x {side}" if side else ""
+        print(f"weights {checkpoint.repo}: {head}{size}, {checkpoint.revision or 'main'}")
     if published:
         print(f"reads and writes the layouts of {'; '.join(layouts(built))}")
 

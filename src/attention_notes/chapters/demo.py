@@ -46,7 +46,7 @@ def show_trained(
         print("With a network this cell names the five likeliest classes and draws where the model looks.")
         return None
     image = (photograph.movedim(0, -1) * 255).round().byte().cpu().numpy()
-    if checkpoint.classes is not None:
+    if checkpoint.labels is not None:
         for found in predict(model, image):
             print(f"{found.probability:6.1%}  {found.name}")
     pixels = checkpoint.input(image, size=input_size(model))[0]

@@ -63,13 +63,13 @@ def families() -> Mapping[str, Family]:
     return {key: import_module(f"{__name__}.{key}.family").FAMILY for key in keys("family.py")}
 
 
-def in_timm(name: str) -> Reference:
-    """A model of timm, by its name there."""
+def in_timm(name: str, **options: Any) -> Reference:
+    """A model of timm, by its name there; the options are timm's, too."""
 
     def build() -> nn.Module:
         import timm
 
-        return timm.create_model(name, num_classes=1000)
+        return timm.create_model(name, num_classes=1000, **options)
 
     return Reference("timm", "timm", build)
 

@@ -8,6 +8,7 @@ A list names, for each variant, the repositories on the Hugging Face hub, the be
                        checksum that the hub gives; ``python -m attention_notes verify --pin`` writes them into the list
     labels             the names of its classes: imagenet (1,000) when not given, imagenet21k (21,843), imagenet22k
                        (21,841), or null where it has no head
+    embedding          width of a head that names no classes, such as CLIP's
     size, window       what it was tuned to, where that is not the variant's own
     build              options of the factory for the model that was trained first, where they are not the variant's own
     input              how a photograph becomes its input: mean and deviation of the colours, interpolation, and the
@@ -29,6 +30,7 @@ CLASSES = {"imagenet": 1000, "imagenet21k": 21843, "imagenet22k": 21841, None: N
 COLOURS = {
     "imagenet": {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)},
     "inception": {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)},
+    "clip": {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)},
 }
 
 
@@ -37,7 +39,8 @@ class Checkpoint:
     """Published weights of one variant.
 
     ``build`` are options of the factory for the model that was trained, ``size`` and ``window`` what it was tuned to
-    afterwards, ``labels`` names its classes, and ``input`` makes its input from a photograph.
+    afterwards, ``labels`` names its classes, ``embedding`` is the width of a head that has none, and ``input`` makes
+    its input from a photograph.
     """
 
     repo: str
@@ -49,12 +52,13 @@ class Checkpoint:
     labels: str | None = "imagenet"
     size: int | None = None
     window: int | None = None
+    embedding: int | None = None
     build: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def classes(self) -> int | None:
-        """How many classes it tells apart, None where it has no head."""
-        return CLASSES[self.labels]
+        """How wide its head is: how many classes it tells apart, or its ``embedding``; None where it has no head."""
+        return self.embedding or CLASSES[self.labels]
 
     @property
     def resize(self) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """``pretrained=`` for the factories: a model of the weights' own sizes, then changed to the requested ones."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
 from functools import wraps
 from os import PathLike
 from pathlib import Path
@@ -15,7 +16,7 @@ from attention_notes.weights import Foreign, foreign, layout_of, load_weights
 from attention_notes.weights.checkpoints import find
 from attention_notes.weights.files import read_weights, unwrapped
 from attention_notes.weights.hub import fetch
-from attention_notes.weights.layouts import State
+from attention_notes.weights.layouts import Layout, State
 
 Source = bool | str | PathLike[str] | Mapping[str, Any] | None
 Made = TypeVar("Made")
@@ -154,8 +155,8 @@ def _told(asked: nn.Module, state: State, options: Mapping[str, Any]) -> dict[st
     Raises:
         ValueError: if it is something that the model has otherwise, and that cannot be changed afterwards.
     """
-    known, layout, ours = _known(asked), layout_of(asked, state), asked.state_dict()
-    wanted = layout.wanted(asked)
+    known, ours = _known(asked), asked.state_dict()
+    layout, wanted = _named(asked, known.heads, state)
     strange = sorted(state.keys() - wanted)
     if 4 * len(wanted & state.keys()) < min(len(wanted), len(state)):
         raise ValueError(
@@ -188,6 +189,16 @@ def _told(asked: nn.Module, state: State, options: Mapping[str, Any]) -> dict[st
         if bias is not None or weight is None:
             told["num_classes"] = None if bias is None else len(bias)
     return _some(told, *_CHANGED)
+
+
+def _named(asked: nn.Module, heads: Iterable[str], state: State) -> tuple[Layout, set[str]]:
+    """The layout in which tensors come nearest to a model, with or without its heads, and its names for that."""
+    bare = deepcopy(asked)
+    for head in heads:
+        setattr(bare, head, nn.Identity())
+    found = [(layout_of(model, state), model) for model in (asked, bare)]
+    layout, model = min(found, key=lambda one: sum(map(len, one[0].misfits(state, one[1]))))
+    return layout, layout.wanted(model)
 
 
 def _known(model: nn.Module) -> Foreign:

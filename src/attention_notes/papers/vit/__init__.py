@@ -2,6 +2,7 @@
 
 # Imported so that the maps of attention and other people's weights know these models.
 from attention_notes.papers.vit import geometry, weights
+from attention_notes.papers.vit.later import LATER, QuickGELU
 from attention_notes.papers.vit.model import (
     VARIANTS,
     Block,
@@ -16,11 +17,13 @@ from attention_notes.papers.vit.model import (
 )
 
 __all__ = [
+    "LATER",
     "VARIANTS",
     "Block",
     "ClassToken",
     "MeanPooling",
     "PatchEmbedding",
+    "QuickGELU",
     "SelfAttention",
     "VisionTransformer",
     "geometry",

@@ -10,8 +10,8 @@ Departures:
     - Without a class token, ``MeanPooling`` averages the normalised patch tokens, as the authors' code does.
 
 What later papers changed in this trunk is switched on by arguments, and off by default: LayerScale, register tokens, a
-norm before the blocks, no bias of queries, keys and values, no position for the class token. Blocks, attentions,
-perceptrons, norms, activations, stems and poolings may be anybody's.
+norm before the blocks, no bias of queries, keys and values, no position for the class token. ``later.py`` has the names
+of such models. Blocks, attentions, perceptrons, norms, activations, stems and poolings may be anybody's.
 """
 
 from collections.abc import Callable
@@ -35,6 +35,7 @@ from attention_notes.nn.protocols import Make, Pooling, Stem, Tokens, resize_ste
 from attention_notes.nn.sizes import Size, check_channels, check_images, pair
 from attention_notes.nn.variants import given, lookup
 from attention_notes.nn.vision import Backbone, Indices, linear_head, maps_after
+from attention_notes.papers.vit.later import LATER
 from attention_notes.weights.pretrained import pretrainable
 
 
@@ -390,6 +391,7 @@ _PATCHES = {"Ti": (16,), "S": (16, 32), "B": (8, 16, 32), "L": (16, 32), "H": (1
 VARIANTS: dict[str, dict[str, Any]] = {
     f"{size}/{patch}": {**_SIZES[size], "patch": patch} for size, patches in _PATCHES.items() for patch in patches
 }
+NAMED = VARIANTS | LATER
 
 
 @pretrainable
@@ -399,26 +401,26 @@ def vit(
     num_classes: int | None = 1000,
     image_size: Size = 224,
     channels: int = 3,
-    patch_bias: bool = True,
     **overrides: Any,
 ) -> VisionTransformer:
     """A Vision Transformer by its name, such as ``"B/16"``: the base size, on patches of 16 pixels.
 
     Args:
-        variant: a key of ``VARIANTS``.
+        variant: a key of ``VARIANTS`` or, for later papers' models, of ``LATER``: ``"S/14 DINOv2 registers"``.
         num_classes: width of the output; ``None`` for no head.
         image_size: height and width in pixels, or one number for both.
         channels: channels of the image.
-        patch_bias: whether the map of the patches has a bias; in CLIP it has none.
-        overrides: any of ``dim``, ``depth``, ``heads``, ``hidden``, ``patch``, and any other argument of
-            ``VisionTransformer``, as ``pooling``, ``drop_path``, ``layer_scale``, ``registers``, ``block``.
+        overrides: any of ``dim``, ``depth``, ``heads``, ``hidden``, ``patch``, ``patch_bias`` (whether the map of the
+            patches has a bias), and any other argument of ``VisionTransformer``, as ``pooling``, ``drop_path``,
+            ``layer_scale``, ``registers``, ``block``.
 
     Raises:
         ValueError: if the variant is unknown, or if its patches do not tile the image.
     """
-    options = {**lookup(VARIANTS, variant), **overrides}
-    cut = {"image_size": image_size, "patch": options.pop("patch"), "channels": channels, "bias": patch_bias}
-    return VisionTransformer(PatchEmbedding(options.pop("dim"), **cut), num_classes=num_classes, **options)
+    options = {**lookup(NAMED, variant), **overrides}
+    cut = {"image_size": image_size, "patch": options.pop("patch"), "channels": channels}
+    patches = PatchEmbedding(options.pop("dim"), **cut, bias=options.pop("patch_bias", True))
+    return VisionTransformer(patches, num_classes=num_classes, **options)
 
 
 def _check_fits(image: tuple[int, int], patch: tuple[int, int]) -> None:

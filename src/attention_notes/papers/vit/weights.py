@@ -30,7 +30,7 @@ def stored(model: Any, tensors: Tensors, prefix: str = "") -> dict[str, Any]:
     registers = tensors(f"{prefix}registers")
     found["registers"] = 0 if registers is None else registers.shape[1]
     if (positions := tensors(f"{prefix}positions")) is not None:
-        found["image_size"] = _image_size(model, positions.shape[1] - model.placed)
+        found["image_size"] = _image_size(model, positions.shape[-2] - model.placed)
     return found
 
 
@@ -111,6 +111,24 @@ def dinov2_rows(names: tuple[str, ...], output: str) -> tuple[Row, ...]:
     )
 
 
+def clip_rows(prefix: str) -> tuple[Row, ...]:
+    """The image tower of CLIP in transformers; ``prefix`` is ``"vision_model."`` or nothing."""
+    tokens, block = f"{prefix}embeddings", f"{prefix}encoder.layers.{{i}}"
+    return (
+        ("patches.projection.weight", f"{tokens}.patch_embedding.weight", PATCHES),
+        ("pooling.token", f"{tokens}.class_embedding", "c -> 1 1 c"),
+        ("positions", f"{tokens}.position_embedding.weight", "n c -> 1 n c"),
+        ("pre_norm", f"{prefix}pre_layrnorm"),
+        ("blocks.{i}.attention_norm", f"{block}.layer_norm1"),
+        ("blocks.{i}.attention.qkv", tuple(f"{block}.self_attn.{name}_proj" for name in "qkv")),
+        ("blocks.{i}.attention.output", f"{block}.self_attn.out_proj"),
+        ("blocks.{i}.mlp_norm", f"{block}.layer_norm2"),
+        ("blocks.{i}.mlp.expand", f"{block}.mlp.fc1"),
+        ("blocks.{i}.mlp.contract", f"{block}.mlp.fc2"),
+        ("norm", f"{prefix}post_layernorm"),
+    )
+
+
 def loaded_rows(prefix: str) -> tuple[Row, ...]:
     """The names of the modules of transformers 5 once a file is loaded."""
     block = f"{prefix}layers.{{i}}"
@@ -150,6 +168,18 @@ _JAX_ATTENTION = f"{_JAX_BLOCK}/MultiHeadDotProductAttention_1"
 
 _SAVED = Layout("transformers", transformers_rows("vit."), sizes=sizes)
 _LOADED = Layout("transformers, as loaded", loaded_rows("vit."), sizes=sizes)
+_CLIP = Layout(
+    "transformers, CLIP",
+    clip_rows("vision_model."),
+    sizes=sizes,
+    unused={
+        "visual_projection": "maps into the space of images and texts",
+        "text_model": "the tower of texts",
+        "text_projection": "of texts",
+        "logit_scale": "of the loss",
+        "vision_model.embeddings.position_ids": "numbers in their order, in older files",
+    },
+)
 LAYOUTS = (
     Layout("timm", TIMM_ROWS, sizes=sizes),
     _SAVED,
@@ -163,6 +193,8 @@ LAYOUTS = (
             ("transformers, DINOv2, as loaded", dinov2_rows(tuple(f"{name}_proj" for name in "qkv"), "o_proj")),
         )
     ),
+    _CLIP,
+    _CLIP.bare("vision_model."),
     Layout("torchvision", torchvision_rows("linear_1", "linear_2"), sizes=sizes),  # its files; its modules read both
     Layout("torchvision, as loaded", torchvision_rows("0", "3"), sizes=sizes),
     Layout(
