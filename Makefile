@@ -19,7 +19,7 @@ SAY = @printf '\n\033[1m%s\033[0m\n'
 export PYDEVD_DISABLE_FILE_VALIDATION = 1
 
 .NOTPARALLEL:
-.PHONY: book test lint twins unit site evidence colab cuda wheels bench house lighthouse serve clean
+.PHONY: book test lint twins unit site evidence floors colab cuda wheels bench house lighthouse serve clean
 
 book: $(VENV)/ready  ## execute what changed and build the site
 	$(SAY) "Building the book"
@@ -50,6 +50,12 @@ site: book  ## the twins again, which the build may have rewritten, and the buil
 
 evidence: $(VENV)/ready  ## record what trainings come to over seeds and instruction sets, or of KEYS="cbam vit"
 	@$(BIN)/python book/evidence.py $(KEYS)
+
+floors: .floors/ready  ## the tests of the package with exactly its lowest versions, and without other libraries' models
+	@PYTHONPATH=src LOWEST=1 OMP_NUM_THREADS=1 .floors/bin/pytest -n $(WORKERS) --dist loadfile \
+		-p no:cacheprovider tests --ignore=tests/book --ignore=tests/benchmarks --ignore=tests/chapters \
+		--ignore=tests/test_evidence.py --ignore=tests/test_mutations.py --ignore=tests/test_structure.py \
+		--ignore=tests/registry --deselect=tests/test_main.py::test_verify_says_what_is_off_and_its_status_is_1
 
 colab: .colab/ready  ## what Colab does: Python 3.12, the newest torch, the package installed, every notebook alone
 	$(SAY) "Every notebook alone in an empty folder"
@@ -86,6 +92,15 @@ clean:
 	@.colab/bin/python -m pip install --quiet --disable-pip-version-check torch
 	@.colab/bin/python -m pip install --quiet --disable-pip-version-check nbclient ipykernel ".[book]"
 	@rm -rf build  # what setuptools leaves; another build would take stale files from it
+	@touch $@
+
+.floors/ready: pyproject.toml
+	$(SAY) "Making an environment of the lowest versions in .floors"
+	@$(PYTHON) -m venv --clear .floors
+	@.floors/bin/python -m pip install --quiet --disable-pip-version-check \
+		$$($(PYTHON) -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+			print(*p["dependencies"], *p["optional-dependencies"]["book"])' | sed 's/>=/==/g') \
+		$$(grep -E '^(beartype|hypothesis|pytest|pytest-xdist)==' requirements.txt)
 	@touch $@
 
 $(VENV)/ready: requirements.txt requirements-references.txt pyproject.toml

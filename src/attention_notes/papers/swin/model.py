@@ -7,7 +7,7 @@ maps.
 Departures:
     - Pairs that came round the edge get -inf where the authors' code adds -100. In V1 there is no difference to see;
       in V2, whose scores range over more than 200, -100 need not hide a pair.
-    - A map that windows do not tile is padded as in the authors' code for detection (``layers.windows.Windows``).
+    - A map that windows do not tile is padded as in the authors' code for detection (``nn.windows.Windows``).
     - Maps may also be cut otherwise, by any ``Cut``: with halos, dilated, or not at all.
     - A map that is no larger than the window along one side has windows of its own size along that side, not shifted
       there; the other side keeps its window and shift. The authors' code for classification then takes the shorter
