@@ -178,8 +178,8 @@ def _takes_a_model(command: argparse.ArgumentParser) -> None:
     )
     own.add_argument(
         "--colours",
-        choices=("imagenet", "inception"),
-        help="mean and deviation of the colours: those of ImageNet, or one half each",
+        choices=("imagenet", "inception", "clip"),
+        help="mean and deviation of the colours: those of ImageNet, one half each, or those of CLIP",
     )
     own.add_argument("--interpolation", choices=("bicubic", "bilinear"), help="how pictures were scaled")
     own.add_argument(

@@ -100,6 +100,7 @@ def test_the_life_of_a_small_book(small):
     contents = (small / "_toc.yml").read_text(encoding="utf-8")
     (small / "_toc.yml").write_text(contents.replace(", {file: book/chapters/perceptron}", ""), encoding="utf-8")
     assert executed(small) == [], "a page that is gone leaves nothing behind"
+    assert not (small / "_build/html/book/chapters/perceptron.html").exists()
     assert "chapters/perceptron" not in (small / "_build/html/searchindex.js").read_text(encoding="utf-8")
     (small / "_toc.yml").write_text(contents, encoding="utf-8")
     assert executed(small) == []

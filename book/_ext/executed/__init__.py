@@ -53,6 +53,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", _base_address)
     app.connect("builder-inited", _audit_claims)
     app.connect("env-get-outdated", _outdated)
+    app.connect("env-get-outdated", _take_out)
     app.connect("env-before-read-docs", _ledger_last)
     app.connect("env-before-read-docs", _execute_ahead)
     app.connect("source-read", _key_the_cache)
@@ -106,6 +107,15 @@ def _outdated(app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[
         or env.metadata[docname].get("fingerprint") != marks.get(docname)
         or (docname in marks and executed_notebook(app, docname) is None)
     ]
+
+
+def _take_out(app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
+    """A page that is no longer in the book is no longer on the site."""
+    site = Path(app.outdir)
+    for docname in removed:
+        for file in (site / f"{docname}.html", site / "slides" / f"{Path(docname).stem}.html"):
+            file.unlink(missing_ok=True)
+    return []
 
 
 def _ledger_last(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:

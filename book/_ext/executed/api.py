@@ -33,9 +33,11 @@ def setup(app: Sphinx) -> None:
     app.config.autodoc_member_order = "bysource"
     app.config.autodoc_typehints_format = "short"
     app.config.add_module_names = False
+    app.config.html_domain_indices = False  # the page itself is the index
+    app.connect("env-get-outdated", _outdated)
     app.connect("source-read", _write_modules)
     app.connect("autodoc-skip-member", _skip)
-    app.connect("autodoc-process-signature", _shorten)
+    app.connect("autodoc-process-signature", _name_defaults)
     app.connect("autodoc-process-docstring", _show_equations, priority=900)  # after napoleon
 
 
@@ -102,6 +104,13 @@ def _home(package: Path, file: Path, name: str) -> str:
     return ".".join(file.relative_to(package).with_suffix("").parts).removesuffix(".__init__")
 
 
+def _outdated(app: Sphinx, env: Any, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
+    """The page, when modules came or went; what changes in one of them Sphinx sees."""
+    text = documented(Path(app.srcdir) / "src" / PACKAGE)
+    before, env.book_api = getattr(env, "book_api", text), text
+    return [PAGE] if before != text and PAGE in env.all_docs else []
+
+
 def _write_modules(app: Sphinx, docname: str, text: list[str]) -> None:
     if docname == PAGE:
         text[0] = text[0].replace(PLACE, documented(Path(app.srcdir) / "src" / PACKAGE))
@@ -112,7 +121,7 @@ def _skip(app: Sphinx, what: str, name: str, member: Any, skip: bool, options: A
     return True if (getattr(member, "__doc__", None) or "").startswith("Alias for field number") else None
 
 
-def _shorten(
+def _name_defaults(
     app: Sphinx, what: str, name: str, thing: Any, options: Any, signature: str | None, returned: str | None
 ) -> tuple[str | None, str | None]:
     """Classes and functions that are defaults by their names; then Sphinx can read types, and shortens them itself."""
