@@ -23,7 +23,8 @@ from torch import nn
 from attention_notes.__main__ import _names, _sides, _write, main, run
 from attention_notes.images import Preprocessing
 from attention_notes.images.classify import predict
-from attention_notes.papers.vit import VARIANTS, vit
+from attention_notes.papers.vit import vit
+from attention_notes.papers.vit.model import NAMED
 from attention_notes.registry import MODELS
 from attention_notes.weights import checkpoints as listing
 from attention_notes.weights import to_timm
@@ -42,7 +43,7 @@ def picture(tmp_path):
 @pytest.fixture
 def retriever(monkeypatch, tmp_path):
     """A small model in place of the published one, which says that everything is a golden retriever."""
-    monkeypatch.setitem(VARIANTS, "Ti/16", {**VARIANTS["Ti/16"], "depth": 3})
+    monkeypatch.setitem(NAMED, "Ti/16", {**NAMED["Ti/16"], "depth": 3})
     model = vit("Ti/16")
     nn.init.zeros_(model.head.weight)
     with torch.no_grad():
@@ -203,7 +204,7 @@ HOW = ["--colours", "imagenet", "--interpolation", "bicubic", "--crop", "0.875"]
 @pytest.fixture
 def own(monkeypatch, tmp_path):
     """Weights of one's own: trained on pictures of 64 x 96 pixels, wrapped, in the checkpoint of a training."""
-    monkeypatch.setitem(VARIANTS, "Ti/16", {**VARIANTS["Ti/16"], "depth": 2})
+    monkeypatch.setitem(NAMED, "Ti/16", {**NAMED["Ti/16"], "depth": 2})
     model = vit("Ti/16", num_classes=3, image_size=(64, 96))
     with torch.no_grad():
         model.head.bias[1] = 50.0
@@ -395,7 +396,7 @@ def test_a_pipe_and_a_device_are_written_into(tmp_path):
 def test_verify_says_what_is_off_and_its_status_is_1(capsys, monkeypatch):
     assert main(["verify", "vit:Ti/16"]) == 0
     assert "1 models, 0 off" in capsys.readouterr().out
-    monkeypatch.setitem(VARIANTS, "Ti/16", {**VARIANTS["Ti/16"], "hidden": 769})
+    monkeypatch.setitem(NAMED, "Ti/16", {**NAMED["Ti/16"], "hidden": 769})
     assert main(["verify", "vit:Ti/16"]) == 1
     assert "OFF: parameters" in capsys.readouterr().out
 

@@ -13,7 +13,8 @@ from attention_notes.chapters import data
 from attention_notes.chapters.demo import show_trained
 from attention_notes.images.imagenet_names import names
 from attention_notes.papers import families
-from attention_notes.papers.vit import VARIANTS, vit
+from attention_notes.papers.vit import vit
+from attention_notes.papers.vit.model import NAMED
 from attention_notes.weights import to_timm
 from attention_notes.weights.checkpoints import checkpoints, find, lists
 from tests.weights.loopback import COMMIT
@@ -59,7 +60,7 @@ def test_without_a_network_the_cell_says_what_it_would_show(hub, capsys, key):
 
 def test_weights_without_a_head_are_drawn_and_name_nothing(hub, capsys, monkeypatch):
     repo = "timm/vit_base_patch16_224.dino"
-    monkeypatch.setitem(VARIANTS, "B/16", {**VARIANTS["Ti/16"], "depth": 2})
+    monkeypatch.setitem(NAMED, "B/16", {**NAMED["Ti/16"], "depth": 2})
     monkeypatch.setitem(checkpoints(), repo, dataclasses.replace(checkpoints()[repo], revision=COMMIT))
     hub.files[repo] = {"model.safetensors": save(to_timm(vit("B/16", num_classes=None)))}
     drawn = show_trained(vit, "B/16", data.photograph(), pretrained=repo)

@@ -34,13 +34,13 @@ class Averaging(nn.Module):
 
 
 class Classifier(Backbone):
-    """Patches, two averagings with a non-linearity between them, and a head on the mean."""
+    """Patches, two averagings with non-linearities around them, and a head on the mean."""
 
     def __init__(self, dim: int, *, patch: int, image_size: Size, num_classes: int | None) -> None:
         super().__init__()
         self.num_features = dim
         self.patches = PatchEmbedding(dim, image_size=image_size, patch=patch)
-        self.blocks = Blocks(Averaging(dim), nn.GELU(), Averaging(dim))
+        self.blocks = Blocks(*(nn.Sequential(nn.GELU(), Averaging(dim), nn.GELU()) for _ in range(2)))
         self.head = linear_head(dim, num_classes)
         self.start_head(self.head)
 

@@ -8,6 +8,6 @@ from tests.contract import Case, images
 
 MODELS = {
     "averaging": Case(
-        partial(Classifier, 10, patch=14, image_size=(28, 42), num_classes=5), images, no_softmax="a mean, no softmax"
+        partial(Classifier, 10, patch=2, image_size=(28, 42), num_classes=5), images, no_softmax="a mean, no softmax"
     )
 }
