@@ -497,8 +497,16 @@ def test_ctrl_c_is_one_line(capsys, monkeypatch):
     assert capsys.readouterr().err == "interrupted\n"
 
 
+@pytest.fixture
+def interruptible():
+    """Who runs tests in the background of a shell has Ctrl-C ignored, as have the processes that they start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("made", [ImportError, RuntimeError])
-def test_ctrl_c_is_one_line_whatever_is_made_of_it(capsys, monkeypatch, made):
+def test_ctrl_c_is_one_line_whatever_is_made_of_it(capsys, monkeypatch, interruptible, made):
     """A library that is interrupted while it is loaded may raise anything."""
 
     def loading(*_):
@@ -518,7 +526,7 @@ def test_ctrl_c_is_one_line_whatever_is_made_of_it(capsys, monkeypatch, made):
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux tells what a process has loaded")
-def test_ctrl_c_while_torch_is_loaded_is_one_line():
+def test_ctrl_c_while_torch_is_loaded_is_one_line(interruptible):
     with shell("verify", "vit:Ti/16", "vit:H/14") as verifying:
         loaded = Path(f"/proc/{verifying.pid}/maps")
         while verifying.poll() is None and "torch" not in loaded.read_text():
