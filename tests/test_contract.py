@@ -27,7 +27,21 @@ from attention_notes.nn.drop_path import DropPath
 from attention_notes.nn.mlp import MLP
 from attention_notes.nn.vision import VisionModel
 from attention_notes.papers.layer_norm import BatchNorm
-from tests.contract import BATCH, DEVICE, OTHER, PICTURES, Case, changed, clips, images, randomised, refusal, run, tiles
+from tests.contract import (
+    BATCH,
+    DEVICE,
+    OTHER,
+    PICTURES,
+    Case,
+    changed,
+    clips,
+    compiles_all,
+    images,
+    randomised,
+    refusal,
+    run,
+    tiles,
+)
 from tests.discovery import of_papers
 from tests.planting import ROOT
 
@@ -194,6 +208,7 @@ def test_a_trace_of_one_batch_runs_at_another(case, unchecked):
         torch.testing.assert_close(found, run(model, other), atol=1e-5, rtol=1e-5)
 
 
+@compiles_all
 @every_model
 def test_the_compiled_model_agrees(case, unchecked):
     """One graph, no breaks. The backend that only traces finds a break as well, in a second instead of thirty."""
@@ -204,6 +219,7 @@ def test_the_compiled_model_agrees(case, unchecked):
         torch.testing.assert_close(run(compiled, inputs), run(model, inputs), atol=1e-5, rtol=1e-5)
 
 
+@compiles_all
 @every_model
 def test_the_exported_model_agrees(case, unchecked):
     model, inputs = randomised(case), case.inputs()
@@ -467,6 +483,7 @@ def test_checkpointing_calls_each_block_itself_once_more_in_training_and_never_o
     assert often(loss=True) == once
 
 
+@compiles_all
 @pytest.mark.parametrize("name", ["vit pooled", "swin", "resnet"])
 def test_checkpointing_and_maps_work_under_the_compiler(name, unchecked):
     """Dropout, stochastic depth and batch norms under what traces gradients, which the debugging backend does not."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from attention_notes.nn.checkpointing import Blocks
 from attention_notes.papers.layer_norm import PowerNorm
+from tests.contract import compiles_all
 
 
 class Block(nn.Module):
@@ -50,6 +51,7 @@ def test_steps_are_the_same_to_the_last_bit_random_numbers_and_running_statistic
     assert [name for name, tensor in expected.items() if not torch.equal(tensor, found[name])] == []
 
 
+@compiles_all
 def test_statistics_that_a_compiler_would_move_too_early_stay_out_of_its_graph(unchecked):
     torch.compiler.reset()
     plain, again = pair_of(PowerNorm)
