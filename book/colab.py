@@ -59,8 +59,8 @@ def alone(path: Path) -> tuple[list[str], list[str]]:
 def sort(notebook: nbformat.NotebookNode) -> tuple[list[str], list[str]]:
     """The checks of an executed notebook that failed: those that fail the command, and the others."""
     outputs: list[Any] = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    told = [output.get("metadata", {}).get("claim", {}) for output in outputs]
-    bad = [(claim, f"{claim['id']} {claim['failed']}: {claim['measured']}") for claim in told if claim.get("failed")]
+    told = [claim for output in outputs for claim in output.get("metadata", {}).get("claims", [])]
+    bad = [(claim, f"{claim['id']} {claim['failed']}: {claim['measured']}") for claim in told if claim["failed"]]
     severe = [words for claim, words in bad if claim["failed"] == CONTRADICTED]
     return severe, [words for claim, words in bad if claim["failed"] != CONTRADICTED]
 

@@ -20,6 +20,7 @@ from . import (
     api,
     dress,
     failures,
+    flow,
     formulas,
     glossary,
     ledger,
@@ -32,6 +33,7 @@ from . import (
     slides,
     source,
     sources,
+    statements,
 )
 from .ahead import execute_ahead
 from .closure import code_cells, files_behind, fingerprint, folder_fingerprint
@@ -46,7 +48,7 @@ _CITED = re.compile(r"\{cited\}`([^`]+)`")
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Connect to Sphinx."""
-    for part in (api, dress, formulas, ledger, lineage, live, seo, source):
+    for part in (api, dress, flow, formulas, ledger, lineage, live, seo, source, statements):
         part.setup(app)
     for part in (addresses, glossary, search, slides, reading, sources, record):  # what stands at the foot comes last
         part.setup(app)

@@ -33,14 +33,14 @@ def failures(notebook: nbformat.NotebookNode) -> list[Failure]:
     found = []
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
-            claim = output.get("metadata", {}).get("claim", {})
             if output.output_type == "error":
                 first = cell.source.strip().splitlines()[0]
                 words = f"the cell that begins with {first!r} raised {output.ename}: {output.evalue}"
                 found.append(Failure(words, fails=True, raised=True))
-            elif claim.get("failed"):
-                words = f"{claim['id']} {claim['failed']}: {claim['measured']}"
-                found.append(Failure(words, fails=claim["failed"] != OUTSIDE))
+            for claim in output.get("metadata", {}).get("claims", []):
+                if claim["failed"]:
+                    words = f"{claim['id']} {claim['failed']}: {claim['measured']}"
+                    found.append(Failure(words, fails=claim["failed"] != OUTSIDE))
     return found
 
 

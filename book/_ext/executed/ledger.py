@@ -93,7 +93,7 @@ class Ledger(Entries):
     def run(self) -> list[nodes.Node]:
         parts: list[nodes.Node] = self.parsed(_whole_tally(self.chapters()))
         for key in self.chapters():
-            entries = load_facts(key)["claims"]
+            entries = [claim for claim in load_facts(key)["claims"] if not claim.own]
             section = nodes.section(ids=[f"ledger-{key}"])
             section += nodes.title("", self.env.titles[self.page(key)].astext())
             section += self.parsed(f"{_tally(entries)} {{doc}}`To the chapter </{self.page(key)}>`")
@@ -140,7 +140,7 @@ def setup(app: Sphinx) -> None:
 
 
 def _whole_tally(found: list[str]) -> str:
-    every = [claim for key in found for claim in load_facts(key)["claims"]]
+    every = [claim for key in found for claim in load_facts(key)["claims"] if not claim.own]
     return f"**{len(every)} statements** in {len(found)} chapters: {_tally(every)}"
 
 
@@ -161,5 +161,4 @@ def _ran(app: Sphinx, docname: str) -> dict[str, dict[str, str]]:
     """What each check of a chapter came to when it ran, by claim."""
     notebook = executed_notebook(app, docname)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])] if notebook else []
-    found = [output["metadata"]["claim"] for output in outputs if "claim" in output.get("metadata", {})]
-    return {claim["id"]: claim for claim in found}
+    return {claim["id"]: claim for output in outputs for claim in output.get("metadata", {}).get("claims", [])}

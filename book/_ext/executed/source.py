@@ -1,6 +1,8 @@
 """The directive ``{source}``: shows the code that runs, taken from the package, so that it is never retyped."""
 
 import ast
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from docutils import nodes
@@ -9,7 +11,10 @@ from sphinx.util.docutils import SphinxDirective
 
 
 class Source(SphinxDirective):
-    """``{source} attention_notes.nn.attention.attention`` shows that function, class, method or module."""
+    """``{source} attention_notes.nn.attention.attention`` shows that function, class, method or module.
+
+    What checks its input and the docstrings are left out: the page says them in its own words.
+    """
 
     required_arguments = 1
 
@@ -49,8 +54,21 @@ def source_of(name: str, root: Path) -> str:
     if node is None:
         return text
     first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
-    lines = text.splitlines()[first - 1 : node.end_lineno]
-    return "\n".join(line[node.col_offset :] for line in lines)
+    left_out = {number for part in ast.walk(node) for number in _aside(part)}
+    lines = enumerate(text.splitlines()[first - 1 : node.end_lineno], start=first)
+    shown = "\n".join(line[node.col_offset :].rstrip() for number, line in lines if number not in left_out)
+    return re.sub(r":\n\n", ":\n", shown)  # what a docstring stood apart from
+
+
+def _aside(node: ast.AST) -> Iterator[int]:
+    """The lines of a docstring, and of an ``if`` that does nothing but refuse."""
+    parts: list[ast.stmt] = []
+    if isinstance(node, ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None and len(node.body) > 1:
+        parts = node.body[:1]
+    elif isinstance(node, ast.If) and isinstance(node.body[-1], ast.Raise) and not node.orelse:
+        parts = [node]
+    for part in parts:
+        yield from range(part.lineno, (part.end_lineno or part.lineno) + 1)
 
 
 def _handed_on(package: Path, name: str) -> str | None:

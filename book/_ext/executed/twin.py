@@ -14,6 +14,7 @@ from typing import Any
 
 import nbformat
 
+from . import flow, statements
 from .live import is_live
 
 INSTALL = """\
@@ -127,9 +128,16 @@ def write_if_changed(path: Path, notebook: nbformat.NotebookNode) -> bool:
 def _directive(name: str, argument: str, body: str, resolve: Resolve, source: Callable[[str], str]) -> str:
     if name == "source":
         return f"```python\n{source(argument).rstrip()}\n```"
+    if name == "statements":
+        return _inline(statements.plain(argument), resolve)
+    if name == "flow":
+        *pictures, caption = flow.plain(body).splitlines()
+        number = resolve("figure", re.findall(r"(?m)^:name: (.*)$", body)[0], "")
+        return "\n".join([*pictures, f"{number} {_inline(caption, resolve)}"])
     if name not in _ADMONITIONS:
         raise ValueError(
-            f"the directive {{{name}}} has no plain form for Colab; known: source, {', '.join(_ADMONITIONS)}"
+            f"the directive {{{name}}} has no plain form for Colab; known: flow, source, statements, "
+            f"{', '.join(_ADMONITIONS)}"
         )
     options = re.match(r"(?::[^\n]*\n?)*", body)
     inner = plain_markdown(body[options.end() if options else 0 :].strip(), resolve=resolve, source=source)

@@ -7,8 +7,9 @@ contradiction at its end, and fails then.
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from html import escape
 from typing import Any, NamedTuple
 
 from attention_notes.claims.facts import (
@@ -19,6 +20,7 @@ from attention_notes.claims.facts import (
     audit,
     calls,
     claims,
+    counted,
     find,
     keys,
     load_facts,
@@ -57,9 +59,11 @@ __all__ = [
     "below",
     "calls",
     "check",
+    "check_counts",
     "claims",
     "close",
     "collected",
+    "counted",
     "equal",
     "find",
     "found",
@@ -130,6 +134,38 @@ def check(
     _show(claim, [*said, *corrected], failed)
 
 
+def check_counts(key: str, measured: Mapping[str, Mapping[str, int | float]]) -> None:
+    """Hold every number of a chapter's facts that counts something of a variant, and show them as one table.
+
+    ``check_counts("swin", {"parameters": {"swin_t": 28288354, ...}, "MACs": {...}})``: a statement whose ``counts`` is
+    *swin_t parameters* holds if that number rounds to its ``value``. One that does not hold rounds to ``corrected``.
+
+    Args:
+        key: the chapter.
+        measured: by what is counted and by variant.
+
+    Raises:
+        ClaimError: if a statement counts what is not measured here.
+    """
+    found: dict[str, dict[str, tuple[Claim, str]]] = {}
+    for claim in counted(key):
+        variant, what = claim.counts.rsplit(" ", 1)
+        if variant not in measured.get(what, {}):
+            raise ClaimError(
+                f"{claim.id} counts {claim.counts!r}; measured are {what}: {', '.join(measured.get(what, {}))}"
+            )
+        _run_once(claim.id)
+        value = measured[what][variant]
+        holds = rounds_to(value, claim.corrected or claim.value) and bool(claim.corrected) != rounds_to(
+            value, claim.value
+        )
+        failed = "" if holds else CONTRADICTED
+        for collector in _collectors:
+            collector[claim.id] = Outcome([Measure(claim.counts, holds, f"{value:,}")], failed)
+        found.setdefault(variant, {})[what] = claim, failed
+    _show_counts(key, measured, found)
+
+
 def verdict_line(claim: Claim, measured: str = "", failed: str = "") -> str:
     """A claim in one line of Markdown: mark, verdict, statement, what goes with it, and what was measured."""
     verdict = f"holds if {claim.condition}" if claim.verdict == "holds if" else claim.verdict
@@ -187,6 +223,45 @@ def _run_once(claim_id: str) -> None:
     _runs.add(run)
 
 
+def _show_counts(
+    key: str, measured: Mapping[str, Mapping[str, int | float]], found: Mapping[str, Mapping[str, tuple[Claim, str]]]
+) -> None:
+    heads = ["", *(head for what in measured for head in (what, "as printed"))]
+    rows, told = list[list[str]](), list[dict[str, Any]]()
+    for variant, by_what in found.items():
+        row = [variant]
+        for what, values in measured.items():
+            if what not in by_what:
+                row += ["", ""]
+                continue
+            claim, failed = by_what[what]
+            value = values[variant]
+            shown = f"{value / 1e9:.2f}G" if claim.value.endswith("G") else f"{value:,}"
+            mark = FAILED if failed else MARKS[claim.verdict]
+            row += [shown, f"{mark} {claim.value}" + (f", rightly {claim.corrected}" if claim.corrected else "")]
+            told.append(
+                {"id": claim.id, "kind": claim.kind, "verdict": claim.verdict, "measured": shown, "failed": failed}
+            )
+        rows.append(row)
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    plain = "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in (heads, *rows))
+    if "IPython" in sys.modules and sys.modules["IPython"].get_ipython():
+        from IPython.display import display
+
+        head = "".join(f'<th scope="col">{escape(name)}</th>' if name else "<td></td>" for name in heads)
+        body = "".join(
+            f'<tr><th scope="row">{escape(row[0])}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in row[1:])}</tr>'
+            for row in rows
+        )
+        table = (
+            f'<div class="counts" tabindex="0" role="region" aria-label="Counts of {key}, in a table that scrolls">'
+            f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        )
+        display({"text/plain": plain, "text/html": table}, raw=True, metadata={"claims": told})
+    else:
+        print(plain)
+
+
 def _show(claim: Claim, measures: Sequence[Measure], failed: str) -> None:
     trained = claim.kind == "trained"
     words = []
@@ -203,7 +278,9 @@ def _show(claim: Claim, measures: Sequence[Measure], failed: str) -> None:
         told = {"id": claim.id, "kind": claim.kind, "verdict": claim.verdict, "measured": measured, "failed": failed}
         values = {measure.name: measure.value for measure in measures if measure.value is not None}
         display(
-            {"text/plain": plain, "text/markdown": markdown}, raw=True, metadata={"claim": {**told, "values": values}}
+            {"text/plain": plain, "text/markdown": markdown},
+            raw=True,
+            metadata={"claims": [{**told, "values": values}]},
         )
     else:
         print(plain)

@@ -50,9 +50,10 @@ class Claim:
 
     ``condition`` completes *holds if ...*; ``instead`` corrects what *does not hold*; ``here`` says what a training of
     ours was and what it cannot show; ``value`` is a published number, as printed there, so that its digits say how far
-    it is to be trusted; ``reference`` is the bibliography key behind a statement that is *cited* because nothing can be
-    run. ``quote`` is verbatim from the source; ``source_says`` is what a note's own source says where the note
-    shortens it.
+    it is to be trusted; ``counts`` names the variant and what is counted of it, for ``check_counts``, and ``corrected``
+    is what the count rounds to where it is not ``value``; ``reference`` is the bibliography key behind a statement that
+    is *cited* because nothing can be run. ``quote`` is verbatim from the source; ``source_says`` is what a note's own
+    source says where the note shortens it.
     """
 
     id: str
@@ -65,9 +66,16 @@ class Claim:
     instead: str = ""
     here: str = ""
     value: str = ""
+    counts: str = ""
+    corrected: str = ""
     reference: str = ""
     quote: str = ""
     source_says: str = ""
+
+    @property
+    def own(self) -> bool:
+        """Whether the book says so itself, as of a training of its own; the ledger is of what others say."""
+        return self.source.startswith("this chapter")
 
 
 def find(claim_id: str) -> Claim:
@@ -132,17 +140,24 @@ def parse_facts(key: str, text: str) -> dict[str, Any]:
 
 
 def calls(source: str) -> Iterator[str]:
-    """The ids that a cell's source passes to ``check``, in order.
+    """The ids that a cell's source passes to ``check``, in order, and those whose counts ``check_counts`` holds.
 
     Raises:
-        ClaimError: if an id is not a literal string: the ledger could not find it.
+        ClaimError: if an id or a key is not a literal string: the ledger could not find it.
     """
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "check":
+        called = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
+        if isinstance(node, ast.Call) and called in ("check", "check_counts"):
             first = node.args[0] if node.args else None
             if not (isinstance(first, ast.Constant) and isinstance(first.value, str)):
-                raise ClaimError(f"line {node.lineno}: check() needs its claim's id as a literal string")
-            yield first.value
+                what = "claim's id" if called == "check" else "chapter's key"
+                raise ClaimError(f"line {node.lineno}: {called}() needs its {what} as a literal string")
+            yield from [first.value] if called == "check" else [c.id for c in counted(first.value)]
+
+
+def counted(key: str) -> list[Claim]:
+    """The statements of a chapter that count something of a variant."""
+    return [claim for claim in claims(key).values() if claim.counts]
 
 
 def audit(key: str, run: Iterable[str], cited: Iterable[str]) -> list[str]:
@@ -178,6 +193,13 @@ def _claim(key: str, claim_id: str, entry: dict[str, Any]) -> Claim:
     needed = _NEEDED.get(given["verdict"], "")
     if needed and not given.get({"if": "condition"}.get(needed, needed)):
         raise ClaimError(f"{where} is recorded as {given['verdict']!r} and so needs an entry {needed!r}")
+    if given.get("counts"):
+        if len(given["counts"].rsplit(" ", 1)) < 2 or not given.get("value") or given["kind"] != "counted":
+            raise ClaimError(
+                f"{where} counts {given['counts']!r}: name a variant and what is counted, and give a value"
+            )
+        if (given["verdict"] == "does not hold") != bool(given.get("corrected")) or given["verdict"] == "holds if":
+            raise ClaimError(f"{where} counts, so it holds, or does not hold and has 'corrected', what rounds rightly")
     if len(given.get("quote", "").split()) > 25:
         raise ClaimError(f"{where} quotes {len(given['quote'].split())} words; 25 are the most")
     return Claim(id=claim_id, key=key, **given)

@@ -1,4 +1,4 @@
-"""Figures of the chapter on Swin: windows over a photograph, and where a window looks."""
+"""Figure of the chapter on Swin: windows over a photograph."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from jaxtyping import Float
 from torch import Tensor
 
-from attention_notes.chapters.plots import COLOURS, HEAT, canvas
+from attention_notes.chapters.plots import COLOURS, canvas
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,26 +28,6 @@ def windows(image: Float[Tensor, "3 y x"], panels: Mapping[str, tuple[tuple[int,
         for side, by, length in zip((ax.axhline, ax.axvline), roll, image.shape[1:], strict=True):
             if by:
                 side(length + by - 0.5, color=COLOURS[0], linestyle=":", linewidth=2.2)
-        ax.set(xticks=[], yticks=[], title=title)
-        ax.spines[:].set_visible(False)
-    return axes[0]
-
-
-def looks(
-    image: Float[Tensor, "3 y x"], maps: Mapping[str, Float[Tensor, "gy gx"]], *, query: tuple[int, int], patch: int
-) -> Axes:
-    """An image, and beside it where a patch of it looks: weights by patch, nothing drawn where it cannot look."""
-    pixels = image.detach().float().cpu().movedim(0, -1)
-    axes = canvas(1, 1 + len(maps), width=6.4, height=6.4 / (1 + len(maps)) * pixels.shape[0] / pixels.shape[1] + 0.3)
-    extent = (-0.5, pixels.shape[1] - 0.5, pixels.shape[0] - 0.5, -0.5)
-    for ax, (title, weights) in zip(axes, [("what it is given", None), *maps.items()], strict=True):
-        ax.imshow(pixels, alpha=1.0 if weights is None else 0.35)
-        if weights is not None:
-            shown = weights.detach().float().cpu()
-            ax.imshow(shown.where(shown > 0, float("nan")), cmap=HEAT, vmin=0, extent=extent, alpha=0.85)
-        y, x = (patch * at - 0.5 for at in query)
-        square = ([x, x + patch, x + patch, x, x], [y, y, y + patch, y + patch, y])
-        ax.plot(*square, color=COLOURS[1], linewidth=1.8)
         ax.set(xticks=[], yticks=[], title=title)
         ax.spines[:].set_visible(False)
     return axes[0]
