@@ -4,8 +4,9 @@
 each run in a process of its own with every seed shifted, and keeps what their checks were given beside the facts, in
 ``papers/<key>/evidence.json``. A run whose code has not changed since is not repeated, so a recording that was
 interrupted goes on where it stopped. Where the code has changed, one run for each instruction set is repeated first: if
-all their values are the recorded ones to the last digit, the code computes the same, and the other runs stand. ``--try
-KEY`` executes a whole chapter once and lists its checks.
+all their values are the recorded ones to the last digit, the code computes the same, and the other runs stand. Of a
+statement that the chapter no longer makes nothing is kept. ``--try KEY`` executes a whole chapter once and lists its
+checks.
 """
 
 import argparse
@@ -74,8 +75,10 @@ def record(keys: list[str], jobs: int) -> int:
     failed = perform([(key, *which) for which in REPEATED for key in before], marks, kept, jobs, keep=False)
     for key, old in before.items():
         values = {_which(r): r["values"] for r in old}
-        if len(kept[key]) == len(REPEATED) and all(r["values"] == values[_which(r)] for r in kept[key]):
-            kept[key] += [{**r, "code": marks[key]} for r in old if _which(r) not in REPEATED]
+        if len(kept[key]) == len(REPEATED) and all(_repeats(r["values"], values[_which(r)]) for r in kept[key]):
+            asked = kept[key][0]["values"]  # a statement that the chapter has dropped is dropped here, too
+            rest = [r for r in old if _which(r) not in REPEATED]
+            kept[key] += [{**r, "code": marks[key], "values": {c: r["values"][c] for c in asked}} for r in rest]
             print(f"{key}: {len(REPEATED)} runs gave the recorded values to the last digit, so the others stand")
         if kept[key]:
             write(key, kept[key])
@@ -111,6 +114,11 @@ def perform(
                 write(key, kept[key])
             print(f"{n}/{len(todo)}  {key}  {instructions}  +{shift}  {outcome['seconds']:.0f} s", flush=True)
     return failed
+
+
+def _repeats(new: dict[str, Any], old: dict[str, Any]) -> bool:
+    """Whether a run gave, for every statement that is asked for now, the recorded values."""
+    return all(old.get(claim_id) == given for claim_id, given in new.items())
 
 
 def _which(run: dict[str, Any]) -> tuple[str, int]:

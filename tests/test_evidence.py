@@ -288,6 +288,16 @@ def test_other_code_that_computes_the_same_to_the_last_digit_leaves_the_other_ru
     assert [(run["code"], run["shift"]) for run in evidence.read("some")] == [("moved", 0), ("moved", 4000)]
 
 
+def test_of_a_statement_that_is_dropped_nothing_is_kept_and_the_other_runs_stand(recorder, monkeypatch):
+    evidence.record(["some"], 1)
+    more = [{**run, "values": {**run["values"], "some-other": {"loss": 2.0}}} for run in evidence.read("some")]
+    evidence.write("some", more)
+    monkeypatch.setattr(evidence, "current_hash", lambda key: "moved")
+    assert evidence.record(["some"], 1) == 0
+    assert recorder[2:] == [("native", 0)]
+    assert [[*run["values"]] for run in evidence.read("some")] == [["some-gain"]] * 2
+
+
 def test_other_code_that_computes_something_else_is_recorded_anew(recorder, monkeypatch, capsys):
     assert evidence.record(["some"], 1) == 0
     monkeypatch.setattr(evidence, "current_hash", lambda key: "later")
