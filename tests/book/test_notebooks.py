@@ -13,7 +13,7 @@ import nbformat
 import pytest
 from executed.closure import code_cells, files_behind
 
-from attention_notes.claims import MARKS, calls
+from attention_notes.claims import MARKS, calls, find
 from tests.book.built import CHAPTERS, KEYS, NOTEBOOKS, ROOT, page_of
 
 APPROXIMATE = str(ROOT / "book/_ext/approximate.cfg")
@@ -61,8 +61,12 @@ def test_no_cell_of_a_chapter_is_lost_on_the_way(site):
 def test_a_verdict_is_shown_for_every_claim_that_is_run(twin):
     for cell in code(twin):
         found = list(calls(re.sub(r"(?m)^\s*%.*$", "pass", cell.source)))
+        counted = [claim_id for claim_id in found if find(claim_id).counts]  # they stand in one table
         said = [o.get("data", {}).get("text/markdown", "") for o in cell.outputs]
-        assert len([line for line in said if line.startswith(tuple(MARKS.values()))]) == len(found), cell.source
+        verdicts = [line for line in said if line.startswith(tuple(MARKS.values()))]
+        assert len(verdicts) == len(found) - len(counted), cell.source
+        tables = [o.data["text/plain"] for o in cell.outputs if "as printed" in o.get("data", {}).get("text/html", "")]
+        assert sum(table.count(mark) for table in tables for mark in MARKS.values()) == len(counted), cell.source
 
 
 def test_outputs_are_text_without_errors_warnings_or_machine_addresses(twin):

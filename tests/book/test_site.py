@@ -1,5 +1,6 @@
 """The built site, read as files: complete, alive in its links, and silent towards third parties."""
 
+import html
 import json
 import re
 from functools import cache
@@ -10,6 +11,7 @@ import pytest
 
 from attention_notes.claims import claims, keys
 from tests.book.built import KEYS, NOTEBOOKS, PAGES, ROOT, page_of
+from tests.book.test_form import WRITTEN
 
 # What a browser fetches by itself, as opposed to what a reader may follow.
 FETCHES = {
@@ -87,9 +89,10 @@ def test_formulas_were_rendered_when_the_site_was_built(pages, site):
 
 
 def test_chapters_have_the_live_figures_that_they_promise(site):
-    inspected = ("transformer", "vit", "deit", "swin", "pvt", "non_local", "dnl")
-    also = {"transformer": {"softmax"}, "vit": {"draw"}, "swin": {"sees", "windows"}}
+    inspected = ("transformer", "vit", "deit", "pvt", "non_local", "dnl")
+    also = {"transformer": {"softmax"}, "vit": {"draw"}}
     promised = {key: {"inspector"} | also.get(key, set()) for key in inspected}
+    promised |= {"swin": {"sees", "windows"}, "intro": {"sees"}}
     for key, kinds in promised.items():
         text = (site / f"{page_of(key)}.html").read_text(encoding="utf-8")
         assert kinds <= {*re.findall(r'<figure class="live" data-live="(\w+)"', text)}, key
@@ -106,10 +109,24 @@ def test_every_statement_is_in_the_ledger_with_a_link_to_its_answer(site):
     ledger = page(site / "book/pages/ledger.html")
     for key in [key for key in keys() if claims(key)]:
         answers = page(site / f"{page_of(key)}.html").ids
-        for claim in claims(key):
-            assert f"ledger-{claim}" in ledger.ids, claim
-            assert any(link.endswith(f"{key}.html#claim-{claim}") for link in ledger.links), claim
-            assert f"claim-{claim}" in answers, claim
+        for claim in claims(key).values():
+            assert f"claim-{claim.id}" in answers, claim.id
+            assert (f"ledger-{claim.id}" in ledger.ids) != claim.own, claim.id
+            if not claim.own:
+                assert any(link.endswith(f"{key}.html#claim-{claim.id}") for link in ledger.links), claim.id
+
+
+def test_a_chapter_in_the_second_edition_ends_with_every_statement_and_the_words_of_its_source(site):
+    for key in WRITTEN:
+        text = (site / f"{page_of(key)}.html").read_text(encoding="utf-8")
+        box = re.search(r'(?s)<details class="[^"]*statements.*?</details>', text)[0]
+        listed = [claim for claim in claims(key).values() if not claim.own]
+        assert box.count('<p class="verdict') == len(listed)
+        assert [claim.id for claim in listed if f"#claim-{claim.id}" not in box] == []
+        said = html.unescape(re.sub(r"<[^>]+>", "", box))
+        assert [
+            claim.id for claim in listed if claim.quote and "$" not in claim.quote and claim.quote not in said
+        ] == []
 
 
 def test_every_chapter_opens_in_colab(site):

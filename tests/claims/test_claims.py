@@ -18,6 +18,7 @@ from attention_notes.claims import (
     below,
     calls,
     check,
+    check_counts,
     close,
     collected,
     equal,
@@ -39,6 +40,10 @@ claims:
   some-diagonal: {says: It is largest., source: "note 1, line 3", kind: exact, verdict: holds if, if: norms are equal}
   some-cosine: {says: A cosine., source: "note 1, line 4", kind: exact, verdict: does not hold, instead: A dot product.}
   some-size: {says: It has 86M parameters., source: Table 1, kind: counted, value: 86M, verdict: holds}
+  some-small-size: {says: S has 22M., source: Table 1, kind: counted, value: 22M, counts: s parameters, verdict: holds}
+  some-small-cost: {says: S costs 4.6G., source: Table 1, kind: counted, value: 4.6G, counts: s MACs, verdict: holds}
+  some-tiny-size: {says: T has 6M., source: Table 1, kind: counted, value: 6M, counts: t parameters,
+    verdict: does not hold, corrected: 5M, instead: It has 5M.}
   some-story: {says: It was first., source: "note 1, line 5", kind: opinion, verdict: cited, reference: someone}
   some-gain: {says: It is better., source: Table 2, kind: trained, verdict: holds here, here: A hundred steps.}
   some-order: {says: It is best., source: Table 3, kind: trained, verdict: not settled here, here: A toy.}
@@ -124,6 +129,48 @@ def test_a_trained_value_on_the_wrong_side_is_outside_its_record(capsys):
 def test_what_is_not_settled_cannot_fail(capsys):
     check("some-order", above("lead", -0.1, 0.0), found("steps", 100))
     assert capsys.readouterr().out.startswith("◇ not settled here — It is best.")
+
+
+COUNTED = {"parameters": {"s": 22_050_664, "t": 5_400_000, "b": 1}, "MACs": {"s": 4.62e9}}
+
+
+def test_counts_are_one_table_with_a_mark_for_each_printed_number(capsys):
+    with collected() as given:
+        check_counts("some", COUNTED)
+    assert capsys.readouterr().out.splitlines() == [
+        "   parameters  as printed        MACs   as printed",
+        "s  22,050,664  ✓ 22M             4.62G  ✓ 4.6G",
+        "t  5,400,000   ✗ 6M, rightly 5M",
+    ]
+    assert {claim_id: outcome.failed for claim_id, outcome in given.items()} == dict.fromkeys(
+        ["some-small-size", "some-small-cost", "some-tiny-size"], ""
+    )
+
+
+@pytest.mark.parametrize(
+    ("what", "variant", "value", "failed"),
+    [
+        ("parameters", "s", 22_600_000, "some-small-size"),
+        ("MACs", "s", 4.7e9, "some-small-cost"),
+        ("parameters", "t", 5_700_000, "some-tiny-size"),  # rounds to what was said not to hold
+        ("parameters", "t", 4_000_000, "some-tiny-size"),  # and to nothing that was said
+    ],
+)
+def test_a_count_that_contradicts_its_verdict_is_marked(what, variant, value, failed, capsys):
+    with collected() as given:
+        check_counts("some", COUNTED | {what: COUNTED[what] | {variant: value}})
+    assert [claim_id for claim_id, outcome in given.items() if outcome.failed] == [failed]
+    assert claims.FAILED in capsys.readouterr().out
+
+
+def test_a_count_that_was_not_measured_is_an_error():
+    with pytest.raises(ClaimError, match="some-small-cost counts 's MACs'; measured are MACs: none"):
+        check_counts("some", {"parameters": COUNTED["parameters"]})
+
+
+def test_what_the_book_says_itself_is_its_own():
+    own = parse_facts("some", FACTS.replace("source: Table 2", "source: this chapter"))["claims"]
+    assert [claim.id for claim in own if claim.own] == ["some-gain"]
 
 
 def test_nan_lies_within_no_bounds():
@@ -385,12 +432,16 @@ def test_close_keeps_the_promise_of_each_precision():
 
 def test_ids_are_read_from_the_cells_without_running_them():
     assert list(calls("check('a', f(check('b', 1)))\nother('c')")) == ["a", "b"]
+    assert list(calls("check_counts('some', {})")) == ["some-small-size", "some-small-cost", "some-tiny-size"]
+    with pytest.raises(ClaimError, match="check_counts\\(\\) needs its chapter's key as a literal string"):
+        list(calls("check_counts(key, {})"))
     with pytest.raises(ClaimError, match="line 1: check\\(\\) needs its claim's id as a literal string"):
         list(calls("check(name, True)"))
 
 
 def test_the_audit_names_unknown_double_missing_and_mistaken_claims():
-    run = ["some-sum", "some-sum", "some-else", "some-diagonal", "some-story", "some-gain", "some-order"]
+    counts = ["some-small-size", "some-small-cost", "some-tiny-size"]
+    run = [*counts, "some-sum", "some-sum", "some-else", "some-diagonal", "some-story", "some-gain", "some-order"]
     assert audit("some", run, ["some-cosine"]) == [
         "some.md has 'some-sum' 2 times; a claim is answered in one place",
         "some.md has 'some-else', which papers/some/facts.yml does not know",
@@ -398,5 +449,5 @@ def test_the_audit_names_unknown_double_missing_and_mistaken_claims():
         "some.md cites 'some-cosine', facts say otherwise",
         "some.md does not answer 'some-size'",
     ]
-    run = ["some-sum", "some-diagonal", "some-cosine", "some-size", "some-gain", "some-order"]
+    run = [*counts, "some-sum", "some-diagonal", "some-cosine", "some-size", "some-gain", "some-order"]
     assert audit("some", run, ["some-story"]) == []

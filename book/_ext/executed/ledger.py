@@ -2,6 +2,8 @@
 
 import re
 from collections import Counter
+from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from sphinx.util.nodes import make_refnode
 
 from attention_notes.claims import (
     FAILED,
+    KINDS,
     MARKS,
     VERDICTS,
     Claim,
@@ -66,7 +69,8 @@ class Entries(SphinxDirective):
     def entry(self, claim: Claim) -> nodes.paragraph:
         """The claim, its verdict, and what it measured when it ran."""
         ran = _ran(self.env.app, self.page(claim.key)).get(claim.id, {})
-        (paragraph,) = self.parsed(_entry(claim, ran.get("measured", ""), ran.get("failed", "")))
+        line = worded(claim, ran.get("measured", ""), ran.get("failed", ""))
+        (paragraph,) = self.parsed(f"{line} {{answer}}`{claim.id}`")
         return paragraph
 
     def parsed(self, line: str) -> list[Any]:
@@ -91,15 +95,20 @@ class Ledger(Entries):
     """``{ledger}``: one section for each chapter, one entry for each of its statements."""
 
     def run(self) -> list[nodes.Node]:
-        parts: list[nodes.Node] = self.parsed(_whole_tally(self.chapters()))
-        for key in self.chapters():
+        titles = {key: self.env.titles[self.page(key)].astext() for key in self.chapters()}
+        parts: list[nodes.Node] = [
+            *self.parsed(_whole_tally([*titles])),
+            nodes.raw("", _filter(titles), format="html"),
+        ]
+        for key in titles:
             entries = [claim for claim in load_facts(key)["claims"] if not claim.own]
             section = nodes.section(ids=[f"ledger-{key}"])
-            section += nodes.title("", self.env.titles[self.page(key)].astext())
+            section += nodes.title("", titles[key])
             section += self.parsed(f"{_tally(entries)} {{doc}}`To the chapter </{self.page(key)}>`")
             for claim in entries:
                 paragraph = self.entry(claim)
                 paragraph["ids"] += [f"ledger-{claim.id}"]
+                paragraph["classes"] += [f"kind-{claim.kind}"]
                 section += paragraph
             dress(section)
             parts.append(section)
@@ -151,10 +160,30 @@ def _tally(claims: list[Claim]) -> str:
     )
 
 
-def _entry(claim: Claim, measured: str, failed: str) -> str:
+def worded(claim: Claim, measured: str = "", failed: str = "") -> str:
+    """A statement in one line of Markdown: its verdict, what was measured, and the words of its source."""
     parts = [verdict_line(claim, measured, failed)]
+    parts += [f"“{claim.quote}”"] if claim.quote else []
+    parts += [claim.source_says] if claim.source_says else []
     parts += [f"{{cite}}`{claim.reference}`"] if claim.reference else []
-    return " ".join([*parts, f"{{answer}}`{claim.id}`"])
+    return " ".join(parts)
+
+
+def _filter(titles: Mapping[str, str]) -> str:
+    """The fields by which ``ledger.js`` leaves of the ledger what a reader asks for; without it they do not show."""
+    fields = {
+        "chapter": titles,
+        "verdict": {verdict.replace(" ", "-"): f"{mark} {verdict}" for verdict, mark in MARKS.items()},
+        "kind": {kind: kind for kind in KINDS},
+    }
+    selects = [
+        f'<label>{name} <select name="{name}"><option value="">all</option>'
+        + "".join(f'<option value="{escape(value)}">{escape(words)}</option>' for value, words in options.items())
+        + "</select></label>"
+        for name, options in fields.items()
+    ]
+    words = '<label>words <input type="search" name="words" autocomplete="off"></label>'
+    return f'<form class="ledger-filter" hidden>{"".join(selects)}{words}<output aria-live="polite"></output></form>'
 
 
 def _ran(app: Sphinx, docname: str) -> dict[str, dict[str, str]]:

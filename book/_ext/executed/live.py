@@ -13,8 +13,12 @@ from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
 
 from attention_notes.chapters.widgets import kinds, parts
+
+from .rooms import page_of
+from .run import executed_notebook
 
 FOLDER = Path("src/attention_notes/chapters/widgets")
 SCRIPT = "components.js"  # all kinds in one file: several small ones cost a reader more than one
@@ -30,10 +34,30 @@ def is_live(html: str) -> bool:
     return _KIND.search(html) is not None
 
 
+class Live(SphinxDirective):
+    """``{live} swin sees``: the component of that kind that a chapter shows, as it was executed there."""
+
+    required_arguments = 2
+
+    def run(self) -> list[nodes.Node]:
+        key, kind = self.arguments
+        notebook = executed_notebook(self.env.app, page_of(key, Path(self.env.srcdir)))
+        cells = notebook.cells if notebook else []
+        outputs = [output for cell in cells for output in cell.get("outputs", [])]
+        found = [html for output in outputs if is_live(html := output.get("data", {}).get("text/html", ""))]
+        for html in found:
+            if f'data-live="{kind}"' in html:
+                return [nodes.raw("", html, format="html")]
+        if notebook:
+            raise self.error(f"{key} shows no live component of the kind {kind!r}")
+        return []
+
+
 def setup(app: Sphinx) -> None:
     """Connect to Sphinx. Styles are few and go into the one sheet of all pages; the script to pages with figures."""
     for name in dict.fromkeys(name for kind in kinds() for name in parts(kind) if name.endswith(".css")):
         app.add_css_file(f"live/{name}")
+    app.add_directive("live", Live)
     app.connect("builder-inited", _copy_scripts)
     app.connect("doctree-read", _drop_carried)
     app.connect("html-page-context", _add_scripts)

@@ -5,9 +5,9 @@ from collections import Counter
 from docutils import nodes
 from sphinx.application import Sphinx
 
-from attention_notes.claims import MARKS, VERDICTS, Claim, load_facts, verdict_line
+from attention_notes.claims import MARKS, VERDICTS, Claim, load_facts
 
-from .ledger import Entries, dress
+from .ledger import Entries, dress, worded
 
 
 class Statements(Entries):
@@ -20,7 +20,7 @@ class Statements(Entries):
         box = nodes.admonition(classes=["dropdown", "statements"])
         box += nodes.title("", heading(key))
         for claim in listed(key):
-            (paragraph,) = self.parsed(f"{entry(claim)} {{answer}}`{claim.id}`")
+            (paragraph,) = self.parsed(f"{worded(claim)} {{answer}}`{claim.id}`")
             box += paragraph
         dress(box)
         return [box]
@@ -43,16 +43,7 @@ def heading(key: str) -> str:
     return f"{sum(count.values())} statements: {tally}"
 
 
-def entry(claim: Claim) -> str:
-    """A statement in one line of Markdown."""
-    parts = [verdict_line(claim)]
-    parts += [f"“{claim.quote}”"] if claim.quote else []
-    parts += [claim.source_says] if claim.source_says else []
-    parts += [f"{{cite}}`{claim.reference}`"] if claim.reference else []
-    return " ".join(parts)
-
-
 def plain(key: str) -> str:
     """The box as Markdown with roles, for a notebook."""
-    lines = "\n\n".join(f"{entry(claim)} *{claim.source}*" for claim in listed(key))
+    lines = "\n\n".join(f"{worded(claim)} *{claim.source}*" for claim in listed(key))
     return f"<details><summary><b>{heading(key)}</b></summary>\n\n{lines}\n\n</details>"

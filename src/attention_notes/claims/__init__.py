@@ -150,12 +150,11 @@ def check_counts(key: str, measured: Mapping[str, Mapping[str, int | float]]) ->
     found: dict[str, dict[str, tuple[Claim, str]]] = {}
     for claim in counted(key):
         variant, what = claim.counts.rsplit(" ", 1)
-        if variant not in measured.get(what, {}):
-            raise ClaimError(
-                f"{claim.id} counts {claim.counts!r}; measured are {what}: {', '.join(measured.get(what, {}))}"
-            )
+        values = measured.get(what, {})
+        if variant not in values:
+            raise ClaimError(f"{claim.id} counts {claim.counts!r}; measured are {what}: {', '.join(values) or 'none'}")
         _run_once(claim.id)
-        value = measured[what][variant]
+        value = values[variant]
         holds = rounds_to(value, claim.corrected or claim.value) and bool(claim.corrected) != rounds_to(
             value, claim.value
         )
