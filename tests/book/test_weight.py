@@ -138,7 +138,7 @@ def test_what_is_far_away_is_laid_out_when_it_is_asked_for(browser, address):
     assert not laid_out()
     page.reload(wait_until="networkidle")
     assert laid_out(), "who comes back finds his place"
-    page.goto(f"{address}/book/chapters/swin.html#the-problem", wait_until="networkidle")
+    page.goto(f"{address}/book/chapters/swin.html#version-2", wait_until="networkidle")
     assert laid_out(), "so does who comes to an address"
     page.close()
 
