@@ -6,6 +6,7 @@ import re
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -129,12 +130,15 @@ def test_a_chapter_in_the_second_edition_ends_with_every_statement_and_the_words
         ] == []
 
 
-def test_every_chapter_opens_in_colab(site):
+def test_every_chapter_opens_in_colab_and_on_binder(site):
     for key in [name for name in NOTEBOOKS if name != "performance"]:
         links = page(site / f"{page_of(key)}.html").links
         assert any(re.search(rf"colab\.research\.google\.com/.*/{page_of(key)}\.ipynb$", link) for link in links), key
+        assert any(re.search(rf"mybinder\.org/v2/gh/.*{page_of(key)}\.ipynb$", unquote(link)) for link in links), key
     alone = (site / f"{page_of('performance')}.html").read_text(encoding="utf-8")
     assert "colab.research.google.com" not in alone, "it reads what is not installed"
+    needed = (ROOT / "binder/requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert ".[book]" in needed, "the package from the repository, with what its notebooks need"
 
 
 def test_the_search_index_knows_the_chapters(site):
