@@ -28,7 +28,7 @@ SECTIONS = (
 )
 FIRST_EDITION = {  # chapters that are still to be written in this form
     "why_attention", "self_attention", "transformer", "positional_encoding", "layer_norm", "vit", "deit", "pvt",
-    "non_local", "cbam", "dnl",
+    "non_local", "cbam",
 }  # fmt: skip
 WRITTEN = sorted(set(KEYS) - FIRST_EDITION)
 
@@ -115,7 +115,7 @@ def test_what_the_paper_reports_is_a_table_with_its_place_in_the_paper(key):
     section = re.split(r"(?m)^## ", re.split(r"(?m)^## What the papers? reports?$", chapter(key))[1])[0]
     tables = re.findall(r"(?m)^([^\n|].*)\n\n\|(?:.*\n\|)+", section)
     assert tables
-    assert [line for line in tables if not re.search(r"\b(?:Tables?|Figures?|Sections?) \w", line)] == []
+    assert [line for line in tables if not re.search(r"(?i)\b(?:tables?|figures?|sections?) \S", line)] == []
 
 
 @pytest.mark.parametrize("key", WRITTEN)

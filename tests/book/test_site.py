@@ -90,7 +90,7 @@ def test_formulas_were_rendered_when_the_site_was_built(pages, site):
 
 
 def test_chapters_have_the_live_figures_that_they_promise(site):
-    inspected = ("transformer", "vit", "deit", "pvt", "non_local", "dnl")
+    inspected = ("transformer", "vit", "deit", "pvt", "non_local")
     also = {"transformer": {"softmax"}, "vit": {"draw"}}
     promised = {key: {"inspector"} | also.get(key, set()) for key in inspected}
     promised |= {"swin": {"sees", "windows"}, "intro": {"sees"}}
