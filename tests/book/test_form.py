@@ -26,9 +26,15 @@ SECTIONS = (
     "References",
 )
 FIRST_EDITION = {  # chapters that are still to be written in this form
-    "why_attention", "transformer", "positional_encoding", "layer_norm", "vit", "deit", "pvt",
-    "non_local", "cbam",
-}  # fmt: skip
+    "why_attention",
+    "transformer",
+    "positional_encoding",
+    "layer_norm",
+    "deit",
+    "pvt",
+    "non_local",
+    "cbam",
+}
 WRITTEN = sorted(set(KEYS) - FIRST_EDITION)
 
 
