@@ -12,6 +12,12 @@ from tests.book.built import BASE, ROOT, jupyter_book
 from tests.book.visiting import CHROMIUM, NO_BROWSER, browsing, quiet, serving
 
 collect_ignore = ["throwaway"]  # the tests of a paper that is added to a copy of the house
+LONG = ("test_rebuild.py", "test_new_paper.py", "test_notebooks.py", "test_comfort.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files with long tests come first, so that at the end no process waits for another."""
+    items.sort(key=lambda item: item.path.name not in LONG)
 
 
 @pytest.fixture(scope="session")
