@@ -46,7 +46,7 @@ unit: $(VENV)/ready  ## the tests of the package, which need neither the site no
 site: book  ## the twins again, which the build may have rewritten, and the built site in a browser
 	@$(BIN)/python book/twins.py
 	$(SAY) "The built site and the twins"
-	@$(PARALLEL) --dist worksteal tests/book
+	@BUILT=1 $(PARALLEL) --dist worksteal tests/book
 
 evidence: $(VENV)/ready  ## record what trainings come to over seeds and instruction sets, or of KEYS="cbam vit"
 	@$(BIN)/python book/evidence.py $(KEYS)

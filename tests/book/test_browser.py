@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.book.built import KEYS, PAGES
+from tests.book.built import KEYS, PAGES, page_of
 from tests.book.visiting import awake, barriers, jumps, quiet, shift, visit
 
 SHIFT = 0.02  # how far things may jump while a page is loaded, as browsers reckon it
@@ -41,9 +41,19 @@ def test_what_surrounds_the_chapters_is_quiet_and_has_no_barrier(browser, addres
 
 def test_a_barrier_that_is_there_is_found(browser, address):
     page = browser.new_page()
-    visit(page, f"{address}/book/pages/intro.html")
+    visit(page, f"{address}/{page_of('why_attention')}.html")
     page.evaluate("document.querySelector('article').insertAdjacentHTML('beforeend', '<img src=\"x.png\">')")
-    assert any(line.startswith("image-alt") for line in barriers(page))
+    page.add_style_tag(content="pre .pale { color: #f0f0f0 !important; } pre.dim { opacity: 0.3; }")
+    page.evaluate(
+        """() => { const [dim, pale] = [...document.querySelectorAll(".cell_input pre")].slice(-2);
+          dim.classList.add("dim");
+          const words = [...pale.querySelectorAll("span")].filter((word) => word.textContent.trim());
+          words.at(-1).classList.add("pale"); }"""
+    )
+    found = barriers(page)
+    assert any(line.startswith("image-alt") for line in found)
+    assert any(line.startswith("color-contrast") and ".pale" in line for line in found), "one word of all the code"
+    assert any(line.startswith("color-contrast") and ".pale" not in line for line in found), "one block of all"
     page.close()
 
 

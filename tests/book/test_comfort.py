@@ -89,15 +89,15 @@ $$y = Wx$$
 $$y = Wx$$
 
 ```{{code-cell}}
-from attention_notes.nn.mlp import MLP
-print(MLP.__name__, "{title}")
+from attention_notes.nn.heads import check_heads
+print(check_heads.__name__, "{title}")
 ```
 """
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory) -> Path:
-    """A small book in a repository of its own, with two chapters."""
+    """A small book in a repository of its own, with two chapters, built."""
     root = tmp_path_factory.mktemp("house")
     leave = shutil.ignore_patterns("__pycache__", "*.ipynb", "*.egg-info")
     for folder in ("book/_ext", "book/_static", "src"):
@@ -117,6 +117,7 @@ def small(tmp_path_factory) -> Path:
     )
     git(root, "init", "--quiet")
     commit(root)
+    build(root)
     return root
 
 
@@ -131,9 +132,12 @@ def commit(root: Path) -> str:
     return git(root, "rev-parse", "--short=7", "HEAD")
 
 
+def build(root: Path) -> None:
+    done = jupyter_book(root)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
 def foot(root: Path, name: str) -> str:
-    build = jupyter_book(root)
-    assert build.returncode == 0, build.stdout[-3000:] + build.stderr[-3000:]
     (line,) = re.findall(r'<p class="executed">(.*?)</p>', text(root / f"_build/html/book/chapters/{name}.html"))
     return re.sub("<[^>]*>", "", line)
 
@@ -147,16 +151,17 @@ def test_the_record_is_of_the_execution_and_not_of_the_build(small):
         chapter.write("\nA last word.\n")
     second = commit(small)
     assert second != first
+    build(small)
     assert foot(small, "one") == before, "the page was made anew, and nothing was executed"
     assert "A last word." in text(small / "_build/html/book/chapters/one.html")
     chapter = small / "book/chapters/two.md"
     chapter.write_text(text(chapter).replace('"Two"', '"Another"'), encoding="utf-8")
+    build(small)
     assert f"at commit {second}, with changes that were not committed" in foot(small, "two")
     assert foot(small, "one") == before
 
 
 def test_a_formula_without_a_label_has_an_address_that_follows_from_it(small):
-    jupyter_book(small)
     built = text(small / "_build/html/book/chapters/one.html")
     first, second = re.findall(r'<div class="math" id="([^"]*)"', built)
     assert re.fullmatch(r"formula-[0-9a-f]{8}", first)

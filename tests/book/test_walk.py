@@ -29,13 +29,17 @@ def walks(site: Path) -> list[str]:
     return pages
 
 
-def looked_at(browser: Browser, address: str, name: str, width: int, theme: str) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
-    page = context.new_page()
-    visit(page, f"{address}/{page_of(name)}.html")
-    assert whole(page).evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} scrolls sideways"
-    yield page
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(color_scheme="dark")
+    yield context.new_page()
     context.close()
+
+
+def look(page: Page, name: str, *, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    page.evaluate("document.getAnimations().forEach((moving) => moving.finish())")  # what slides in with the width
+    assert whole(page).evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} scrolls sideways"
 
 
 def rows(page: Page) -> list[list[dict[str, Any]]]:
@@ -45,35 +49,42 @@ def rows(page: Page) -> list[list[dict[str, Any]]]:
     return found
 
 
-def test_the_columns_stand_side_by_side_and_what_they_hold_stays_inside(browser, address, walks):
+def test_the_columns_stand_side_by_side_and_on_a_phone_are_stacked_and_labelled(page, address, walks):
     for name in walks:
-        for page in looked_at(browser, address, name, 1280, "light"):
-            found = rows(page)
-            assert any(row[0]["formulas"] for row in found), name
-            assert [row[0]["text"] for row in found if row[0]["text"] and not row[0]["formulas"]] == []
-            assert [row for row in found if any("$" in cell["text"] or "`" in cell["text"] for cell in row)] == []
-            assert any(" = " in row[2]["text"] for row in found), name
-            article = page.locator("article").first.bounding_box()
-            for row in found:
-                equation, code, shape = row
-                assert equation["top"] == code["top"] == shape["top"]
-                assert article["x"] - 1 <= equation["left"]
-                assert equation["right"] <= code["left"] + 1
-                assert code["right"] <= shape["left"] + 1
-                assert shape["right"] <= article["x"] + article["width"] + 1
-                assert [cell["text"] for cell in row if cell["spills"] > 1] == [], name
-                assert [cell["label"] for cell in row] == ["none"] * 3
+        page.set_viewport_size({"width": 1280, "height": 900})
+        visit(page, f"{address}/{page_of(name)}.html")
+        look(page, name, width=1280)
+        side_by_side(page, name)
+        look(page, name, width=390)
+        stacked(page, name)
 
 
-def test_the_columns_are_stacked_and_labelled_on_a_phone(browser, address, walks):
-    for name in walks:
-        for page in looked_at(browser, address, name, 390, "dark"):
-            for row in rows(page):
-                shown = [cell for cell in row if cell["height"]]
-                assert [cell["label"] for cell in shown] == [
-                    f'"{label}"' for label, cell in zip(("equation", "code", "shape"), row, strict=True) if cell["text"]
-                ]
-                assert len({cell["left"] for cell in shown}) == 1
-                for above, below in pairwise(shown):
-                    assert above["bottom"] <= below["top"] + 1
-                assert [cell["text"] for cell in shown if cell["spills"] > 1] == [], name
+def side_by_side(page: Page, name: str) -> None:
+    """What the columns hold stays inside them, and they stay inside the page."""
+    found = rows(page)
+    assert any(row[0]["formulas"] for row in found), name
+    assert [row[0]["text"] for row in found if row[0]["text"] and not row[0]["formulas"]] == []
+    assert [row for row in found if any("$" in cell["text"] or "`" in cell["text"] for cell in row)] == []
+    assert any(" = " in row[2]["text"] for row in found), name
+    article = page.locator("article").first.bounding_box()
+    for row in found:
+        equation, code, shape = row
+        assert equation["top"] == code["top"] == shape["top"]
+        assert article["x"] - 1 <= equation["left"]
+        assert equation["right"] <= code["left"] + 1
+        assert code["right"] <= shape["left"] + 1
+        assert shape["right"] <= article["x"] + article["width"] + 1
+        assert [cell["text"] for cell in row if cell["spills"] > 1] == [], name
+        assert [cell["label"] for cell in row] == ["none"] * 3
+
+
+def stacked(page: Page, name: str) -> None:
+    for row in rows(page):
+        shown = [cell for cell in row if cell["height"]]
+        assert [cell["label"] for cell in shown] == [
+            f'"{label}"' for label, cell in zip(("equation", "code", "shape"), row, strict=True) if cell["text"]
+        ]
+        assert len({cell["left"] for cell in shown}) == 1
+        for above, below in pairwise(shown):
+            assert above["bottom"] <= below["top"] + 1
+        assert [cell["text"] for cell in shown if cell["spills"] > 1] == [], name

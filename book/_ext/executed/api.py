@@ -7,6 +7,7 @@ names that begin with an underscore, and what only chapters use, are left out. N
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -86,22 +87,35 @@ def _exported(file: Path) -> dict[str, str]:
     package = next((folder for folder in file.parents if folder.name == PACKAGE), file)
     if not file.exists():
         return {}
-    body = ast.parse(file.read_text(encoding="utf-8")).body
-    listed = [n.value for n in body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "__all__"]
-    return {name: _home(package, file, name) for value in listed for name in ast.literal_eval(value)}
+    exported, _ = _face(file.read_text(encoding="utf-8"))
+    return {name: _home(package, file, name) for name in exported}
 
 
 def _home(package: Path, file: Path, name: str) -> str:
     """The module that defines what ``file`` calls ``name``, however often it was imported on the way."""
-    for node in ast.parse(file.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{PACKAGE}."):
-            for alias in node.names:
-                if name == (alias.asname or alias.name):
-                    inner = _file(package, str(node.module).removeprefix(f"{PACKAGE}."))
-                    if inner.name == "__init__.py" and _file(inner.parent, alias.name).exists():
-                        return ""
-                    return _home(package, inner, alias.name)
+    _, imported = _face(file.read_text(encoding="utf-8"))
+    if name in imported:
+        module, original = imported[name]
+        inner = _file(package, module)
+        if inner.name == "__init__.py" and _file(inner.parent, original).exists():
+            return ""
+        return _home(package, inner, original)
     return ".".join(file.relative_to(package).with_suffix("").parts).removesuffix(".__init__")
+
+
+@cache  # by the text: what a paper hands out is looked for in the same few modules again and again
+def _face(text: str) -> tuple[list[str], dict[str, tuple[str, str]]]:
+    """A module's ``__all__``, and what it imports from the package: each name, its module there and its name in it."""
+    exported: list[str] = []
+    imported: dict[str, tuple[str, str]] = {}
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            exported += ast.literal_eval(node.value)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{PACKAGE}."):
+            module = str(node.module).removeprefix(f"{PACKAGE}.")
+            for alias in node.names:
+                imported.setdefault(alias.asname or alias.name, (module, alias.name))
+    return exported, imported
 
 
 def _outdated(app: Sphinx, env: Any, added: set[str], changed: set[str], removed: set[str]) -> list[str]:

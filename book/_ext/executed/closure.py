@@ -6,6 +6,7 @@ import io
 import re
 import tokenize
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 PACKAGE = "attention_notes"
@@ -37,7 +38,7 @@ def files_behind(chapter: Path, root: Path) -> list[Path]:
         for file in _files_of(waiting.pop(), package):
             if file not in found:
                 found.add(file)
-                waiting += _imported(file.read_text(encoding="utf-8"))
+                waiting += _named(file.read_text(encoding="utf-8"))
                 waiting += [f"{PACKAGE}.papers.{key}.family" for key in keys] if file == package / _EVERY_MODEL else []
     facts = package.glob(f"papers/{'*' if package / _EVERY_MODEL in found else chapter.stem}/facts.yml")
     lists = package.glob("papers/*/checkpoints.yml") if found & {package / name for name in _LISTS} else ()
@@ -49,7 +50,7 @@ def fingerprint(chapter: Path, root: Path) -> str:
     """One hash of the chapter's cells and of all the files behind them: equal hash, equal outputs."""
     digest = hashlib.sha256("\0".join(code_cells(chapter.read_text(encoding="utf-8"))).encode())
     for file in files_behind(chapter, root):
-        content = _code(file) if file.suffix == ".py" else file.read_bytes()
+        content = _code(file.read_text(encoding="utf-8")) if file.suffix == ".py" else file.read_bytes()
         digest.update(f"\0{file.relative_to(root).as_posix()}\0".encode() + content)
     return digest.hexdigest()[:16]
 
@@ -62,24 +63,31 @@ def folder_fingerprint(*folders: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _code(file: Path) -> bytes:
+@cache  # by the text: the same modules stand behind many chapters, and each is asked for several times a build
+def _code(text: str) -> bytes:
     """A module's tokens without comments, docstrings and line breaks, none of which an output depends on."""
-    text = file.read_text(encoding="utf-8")
-    told = [
-        (node.body[0].lineno, node.body[0].end_lineno or 0)
+    told = {
+        line
         for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None
-    ]
+        for line in range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1)
+    }
     skipped = (tokenize.COMMENT, tokenize.NL)
     tokens = (t for t in tokenize.generate_tokens(io.StringIO(text).readline) if t.type not in skipped)
-    kept = (t for t in tokens if not any(first <= t.start[0] <= last for first, last in told))
+    kept = (t for t in tokens if t.start[0] not in told)
     return "\n".join(tokenize.tok_name[t.type] if t.type in _LAYOUT else t.string for t in kept).encode()
 
 
 def modules(chapter_text: str) -> Iterator[str]:
     """The modules of the package that a chapter's cells import, by dotted name."""
     for cell in code_cells(chapter_text):
-        yield from _imported(re.sub(r"(?m)^\s*[%!].*$", "", cell))
+        yield from _named(re.sub(r"(?m)^\s*[%!].*$", "", cell))
+
+
+@cache
+def _named(source: str) -> tuple[str, ...]:
+    """The modules that some code imports or names in a string; read once, like what ``_code`` keeps of it."""
+    return tuple(_imported(source))
 
 
 def _imported(source: str) -> Iterator[str]:

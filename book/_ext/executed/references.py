@@ -1,9 +1,10 @@
 """Where a role points to, in words and links that need no MyST."""
 
 import posixpath
+from functools import cache
 from pathlib import Path
 
-from pybtex.database import BibliographyData, parse_file
+from pybtex.database import BibliographyData, parse_string
 from sphinx.application import Sphinx
 
 from .rooms import page_of
@@ -55,7 +56,12 @@ def resolver(app: Sphinx, docname: str) -> Resolve:
 
 def _bibliography(app: Sphinx) -> BibliographyData:
     (file,) = app.config.bibtex_bibfiles
-    return parse_file(Path(app.srcdir) / file)
+    return _parsed((Path(app.srcdir) / file).read_text(encoding="utf-8"))
+
+
+@cache  # the same for every chapter
+def _parsed(text: str) -> BibliographyData:
+    return parse_string(text, "bibtex")
 
 
 def _cited(bibliography: BibliographyData, key: str) -> str:
