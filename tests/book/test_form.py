@@ -33,7 +33,6 @@ FIRST_EDITION = {  # chapters that are still to be written in this form
     "deit",
     "pvt",
     "non_local",
-    "cbam",
 }
 WRITTEN = sorted(set(KEYS) - FIRST_EDITION)
 
