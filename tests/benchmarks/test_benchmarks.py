@@ -286,8 +286,8 @@ def test_a_process_can_be_told_to_keep_what_is_freed_and_this_one_is_not():
 
 
 def test_from_a_shell_every_row_has_a_process_of_its_own(tmp_path):
-    row = {"case": "Non-local, dot product", **Setting(INFERENCE, 2, torch.get_num_threads(), "float32")._asdict()}
-    rows = [{**row, "ratios": {"mmcv": [0.01] * 3}, "control": [1.0] * 3}]
+    row = {"case": "DNL block", **Setting(INFERENCE, 2, torch.get_num_threads(), "float32")._asdict()}
+    rows = [{**row, "ratios": {"the equations": [0.01] * 3}, "control": [1.0] * 3}]
     (tmp_path / "cpu.json").write_text(json.dumps({"rows": rows}))
     asked = ["--quick", "--device", "cpu", "--seconds", "0", "--only", row["case"]]
     run = subprocess.run(
@@ -297,7 +297,7 @@ def test_from_a_shell_every_row_has_a_process_of_its_own(tmp_path):
         cwd=Path(command.__file__).parent.parent,
     )
     assert run.returncode == 0, run.stderr
-    assert "✓ Non-local, dot product: mmcv takes" in run.stdout
+    assert "✓ DNL block: the equations takes" in run.stdout
 
 
 def test_the_quick_check_does_not_pass_when_nothing_could_be_compared(recorded, capsys):
