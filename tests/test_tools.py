@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from attention_notes.nn.drop_path import DropPath
-from tests.contract import DEVICE, Case, agrees_elsewhere, clips, images, randomised, run, tiles
+from tests.contract import BATCH, DEVICE, Case, agrees_elsewhere, clips, images, randomised, run, tiles
 from tests.test_contract import MODELS, every_model
 
 HALVES = pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16], ids=["float16", "bfloat16"])
