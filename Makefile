@@ -6,7 +6,8 @@ CUDA_PYTHON ?= python3
 BIN = $(VENV)/bin
 # Two at a time, on one thread each: faster than one after the other on two, and still content with a small machine.
 WORKERS ?= 2
-PARALLEL = OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS)
+# What Python compiles and pytest rewrites is kept for the next time, whatever the shell says.
+PARALLEL = PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS)
 # Kernels are chosen by instruction set. The twins are compared under another one than the build uses.
 AVX2 = ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2
 SSE4 = ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2

@@ -114,7 +114,7 @@ class Run:
             report = Path(folder) / "contract.xml"
             command = [sys.executable, "-m", "pytest", "-q", "tests/test_contract.py", f"--junitxml={report}"]
             command += ["-k", self.given.tests] if self.given.tests else []
-            command += ["-n", str(max(2, self.given.jobs // 2)), "-p", "no:cacheprovider"]
+            command += ["-n", str(max(1, self.given.jobs // 2)), "-p", "no:cacheprovider"]
             try:
                 subprocess.run(
                     command,

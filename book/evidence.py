@@ -132,7 +132,7 @@ def lacking(key: str) -> list[str]:
     from attention_notes.claims import claims, shortcomings
 
     runs, known = read(key), claims(key)
-    if any(r["code"] != current_hash(key) for r in runs):
+    if {r["code"] for r in runs} - {current_hash(key)}:
         return [f"{key}: its record is of other code than there is now: make evidence KEYS={key}"]
     return [
         problem

@@ -1,11 +1,13 @@
 """Checked shapes for every call into the package, and references that import on any build."""
 
+import gc
 import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import einops.einops
 import jaxtyping
 import pytest
 import torch
@@ -39,6 +41,12 @@ def pytest_configure() -> None:
             _torchvision_schemas.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays: leave it out of every later search for garbage, which is half a second."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def seed() -> None:
     """Give every test the same random numbers, whatever ran before it: any others, if the shell's SEED says so."""
@@ -51,6 +59,29 @@ def unchecked() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+_RECIPES: dict[tuple, Any] = {}
+_parse = einops.einops._prepare_transformation_recipe
+
+
+@pytest.fixture
+def patterns_once(monkeypatch) -> None:
+    """The compiler traces the parsing of each pattern of einops once, not at each of its uses.
+
+    Einops remembers what it parsed in a cache that the compiler does not see, and so two thirds of the time of tracing
+    a model are the same few patterns again and again. It sees a dictionary.
+    """
+
+    def once(pattern: str, operation: str, axes_names: tuple[str, ...], ndim: int) -> Any:
+        key = (pattern, operation, axes_names, ndim)
+        if not torch.compiler.is_dynamo_compiling():
+            return _parse(*key)
+        if key not in _RECIPES:
+            _RECIPES[key] = _parse.__wrapped__(*key)
+        return _RECIPES[key]
+
+    monkeypatch.setattr(einops.einops, _parse.__name__, once)
 
 
 @pytest.hookimpl(wrapper=True)

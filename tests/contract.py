@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -97,3 +98,22 @@ def changed(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     for x in other:
         x[0] = x[0].roll(1, -1) if x.dtype == torch.int64 else torch.randn_like(x[0])
     return other
+
+
+def more(case: Case, batch: int) -> tuple[Tensor, ...]:
+    """Inputs of another batch, of other numbers."""
+    drawn = [case.inputs() for _ in range(-(-batch // BATCH))]
+    return tuple(torch.cat(parts)[:batch] for parts in zip(*drawn, strict=True))
+
+
+def agrees_elsewhere(file: Path, case: Case, model: nn.Module) -> None:
+    """What ``onnxruntime`` computes from a file is what the model does, at several batches."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    for batch in (1, BATCH, 7):
+        inputs = more(case, batch)
+        given = {given.name: x.cpu().numpy() for given, x in zip(session.get_inputs(), inputs, strict=True)}
+        found, wanted = torch.from_numpy(session.run(None, given)[0]), run(model, inputs).detach().cpu()
+        assert found.shape == wanted.shape
+        assert (found - wanted).norm() < 1e-5 * wanted.norm()

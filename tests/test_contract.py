@@ -8,7 +8,10 @@ import subprocess
 import sys
 import warnings
 from collections import Counter
+from collections.abc import Iterator
 from copy import deepcopy
+from functools import cache
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -33,10 +36,12 @@ from tests.contract import (
     OTHER,
     PICTURES,
     Case,
+    agrees_elsewhere,
     changed,
     clips,
     compiles_all,
     images,
+    more,
     randomised,
     refusal,
     run,
@@ -167,12 +172,6 @@ def test_maps_at_strides_4_to_32_of_an_image_that_is_not_square_feed_one_head(bu
     assert silent == []
 
 
-def more(case: Case, batch: int) -> tuple[Tensor, ...]:
-    """Inputs of another batch, of other numbers."""
-    drawn = [case.inputs() for _ in range(-(-batch // BATCH))]
-    return tuple(torch.cat(parts)[:batch] for parts in zip(*drawn, strict=True))
-
-
 @every_model
 def test_every_module_is_called_as_often_whatever_the_batch_and_gets_all_of_it(case):
     model, calls = randomised(case), []
@@ -210,7 +209,7 @@ def test_a_trace_of_one_batch_runs_at_another(case, unchecked):
 
 @compiles_all
 @every_model
-def test_the_compiled_model_agrees(case, unchecked):
+def test_the_compiled_model_agrees(case, unchecked, patterns_once):
     """One graph, no breaks. The backend that only traces finds a break as well, in a second instead of thirty."""
     torch.compiler.reset()
     model, inputs = randomised(case), case.inputs()
@@ -219,12 +218,30 @@ def test_the_compiled_model_agrees(case, unchecked):
         torch.testing.assert_close(run(compiled, inputs), run(model, inputs), atol=1e-5, rtol=1e-5)
 
 
-@compiles_all
+@pytest.fixture(scope="module")
+def registered_once() -> Iterator[None]:
+    """The exporter to ONNX reads its table of operations once, not anew for each model, which takes half a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        if find_spec("onnxscript"):
+            from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+            patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(cache(ONNXRegistry.from_torchlib)))
+        yield
+
+
 @every_model
-def test_the_exported_model_agrees(case, unchecked):
+def test_exported_with_a_free_batch_a_model_agrees_at_any_batch_and_elsewhere_as_onnx(
+    case, tmp_path, unchecked, registered_once
+):
+    """Up to 5 s: the exporter takes operations apart, which alone shows whether it knows their layouts in memory."""
     model, inputs = randomised(case), case.inputs()
-    exported = torch.export.export(model, inputs).module()
-    torch.testing.assert_close(run(exported, inputs), run(model, inputs), atol=1e-5, rtol=1e-5)
+    free = tuple({0: torch.export.Dim("batch")} for _ in inputs)
+    program = torch.export.export(model, inputs, dynamic_shapes=free)
+    for given in (inputs, more(case, 7)):
+        torch.testing.assert_close(run(program.module(), given), run(model, given), atol=1e-5, rtol=1e-5)
+    if not case.no_onnx and find_spec("onnxruntime"):
+        torch.onnx.export(program, dynamo=True, verbose=False).save(tmp_path / "model.onnx")
+        agrees_elsewhere(tmp_path / "model.onnx", case, model)
 
 
 class NormOverTheBatch(nn.Module):
@@ -239,7 +256,9 @@ class NormOverTheBatch(nn.Module):
 
 
 @every_model
-def test_with_norms_over_the_batch_inside_a_training_step_is_the_same_eager_and_compiled(case, unchecked):
+def test_with_norms_over_the_batch_inside_a_training_step_is_the_same_eager_and_compiled(
+    case, unchecked, patterns_once
+):
     """Also what the norms remember of the batch. Models with perceptrons get one; others have their own or none."""
     torch.compiler.reset()
     torch.manual_seed(0)
@@ -485,13 +504,16 @@ def test_checkpointing_calls_each_block_itself_once_more_in_training_and_never_o
 
 @compiles_all
 @pytest.mark.parametrize("name", ["vit pooled", "swin", "resnet"])
-def test_checkpointing_and_maps_work_under_the_compiler(name, unchecked):
+def test_checkpointing_and_maps_work_under_the_compiler(name, unchecked, patterns_once):
     """Dropout, stochastic depth and batch norms under what traces gradients, which the debugging backend does not."""
     case = VISION[name]
     torch.compiler.reset()
     plain = case.build().train()
-    again, inputs = deepcopy(plain).checkpointing(), case.inputs()
-    compiled = torch.compile(again, backend="aot_eager", fullgraph=True)
+    again, inputs = deepcopy(plain).checkpointing().eval(), case.inputs()
+    maps = torch.compile(again.features, backend="eager", fullgraph=True)(*inputs, [0, -1])
+    for ours, theirs in zip(again.features(*inputs, [0, -1]), maps, strict=True):
+        torch.testing.assert_close(theirs, ours)
+    compiled = torch.compile(again.train(), backend="aot_eager", fullgraph=True)
     for model in (plain, compiled):
         torch.manual_seed(1)
         model(*inputs).square().mean().backward()
@@ -499,10 +521,6 @@ def test_checkpointing_and_maps_work_under_the_compiler(name, unchecked):
         torch.testing.assert_close(theirs.grad, ours.grad, msg=key)
     for (key, ours), theirs in zip(plain.named_buffers(), again.buffers(), strict=True):
         torch.testing.assert_close(theirs, ours, msg=key)
-    again.eval()
-    maps = torch.compile(again.features, backend="eager", fullgraph=True)(*inputs, [0, -1])
-    for ours, theirs in zip(again.features(*inputs, [0, -1]), maps, strict=True):
-        torch.testing.assert_close(theirs, ours)
 
 
 # what has several axes and is not decayed

@@ -5,14 +5,13 @@ import warnings
 from collections import Counter
 from contextlib import nullcontext
 
-import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
 
 from attention_notes.nn.drop_path import DropPath
-from tests.contract import BATCH, DEVICE, Case, clips, images, randomised, run, tiles
-from tests.test_contract import MODELS, every_model, more
+from tests.contract import BATCH, DEVICE, Case, agrees_elsewhere, clips, images, randomised, run, tiles
+from tests.test_contract import MODELS, every_model
 
 HALVES = pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16], ids=["float16", "bfloat16"])
 
@@ -78,35 +77,12 @@ def test_half_precision_is_finite_and_near_single_precision_forwards_and_backwar
     assert slope < 0.25
 
 
-def agrees_elsewhere(path: str, case: Case, model: nn.Module) -> None:
-    """What ``onnxruntime`` computes from a file is what the model does, at several batches."""
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    for batch in (1, BATCH, 7):
-        inputs = more(case, batch)
-        given = {given.name: x.cpu().numpy() for given, x in zip(session.get_inputs(), inputs, strict=True)}
-        found, wanted = torch.from_numpy(session.run(None, given)[0]), run(model, inputs).detach().cpu()
-        assert found.shape == wanted.shape
-        assert (found - wanted).norm() < 1e-5 * wanted.norm()
-
-
-@every_model
-def test_an_export_with_a_free_batch_runs_at_another_and_elsewhere_as_onnx(case, tmp_path, unchecked):
-    """Up to 6 s: the exporter takes operations apart, which alone shows whether it knows their layouts in memory."""
-    model, inputs, other = randomised(case), case.inputs(), more(case, 7)
-    free = tuple({0: torch.export.Dim("batch")} for _ in inputs)
-    program = torch.export.export(model, inputs, dynamic_shapes=free)
-    torch.testing.assert_close(run(program.module(), other), run(model, other), atol=1e-5, rtol=1e-5)
-    if not case.no_onnx:
-        torch.onnx.export(program, dynamo=True, verbose=False).save(tmp_path / "model.onnx")
-        agrees_elsewhere(str(tmp_path / "model.onnx"), case, model)
-
-
 @every_model
 def test_traced_for_onnx_a_model_runs_at_any_batch_elsewhere(case, tmp_path, unchecked):
     """The older exporter, which machines that are not so new still need."""
     if reason := case.no_onnx or case.no_traced_onnx:
         pytest.skip(reason)
-    model, path = randomised(case), str(tmp_path / "model.onnx")
+    model, path = randomised(case), tmp_path / "model.onnx"
     axes = {f"x{i}": {0: "batch"} for i, _ in enumerate(case.inputs())}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it is deprecated, and the sizes by which a model decides become constants

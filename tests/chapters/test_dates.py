@@ -33,9 +33,9 @@ def kept(styles):
 def test_every_style_writes_what_babel_writes_but_for_the_digits(styles):
     from babel.dates import format_date, format_skeleton
 
-    draw = random.Random(0)
+    draw, days = random.Random(0), all_days(YEARS)
     for style in styles:
-        for day in draw.sample(all_days(YEARS), 5):
+        for day in draw.sample(days, 5):
             long_names = style.name in ("full", "long", "medium", "short")
             write = format_date if long_names else format_skeleton
             arguments = (day, style.name) if long_names else (style.name, day)
