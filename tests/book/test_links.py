@@ -120,14 +120,15 @@ def test_every_statement_that_is_run_shows_its_address(site):
         run = {f"claim-{name}" for name, claim in claims(key).items() if claim.verdict != "cited"}
         assert run <= {*page.ids}, key
         assert run & {*page.elements["verdict"]} <= page.permalinks, key
-        assert len(run & page.permalinks) > 0.8 * len(run), key
+        alone = run - {f"claim-{name}" for name, claim in claims(key).items() if claim.counts}  # not in a table
+        assert len(alone & page.permalinks) > 0.8 * len(alone), key
 
 
 def test_every_figure_with_a_caption_shows_its_address(site):
     for key in KEYS:
         page = read((site / f"{page_of(key)}.html").resolve())
-        figures = {name for name in page.ids if name.startswith("fig-")}
-        assert len(figures) > 2, key
+        figures = {name for name in page.ids if name.startswith(("fig-", "flow-"))}
+        assert len(figures) > 1, key
         assert figures <= page.permalinks, key
 
 

@@ -124,10 +124,10 @@ def test_a_chapter_in_the_second_edition_ends_with_every_statement_and_the_words
         listed = [claim for claim in claims(key).values() if not claim.own]
         assert box.count('<p class="verdict') == len(listed)
         assert [claim.id for claim in listed if f"#claim-{claim.id}" not in box] == []
-        said = html.unescape(re.sub(r"<[^>]+>", "", box))
-        assert [
-            claim.id for claim in listed if claim.quote and "$" not in claim.quote and claim.quote not in said
-        ] == []
+        plain = lambda words: re.sub(r"[\W_]", "", words)  # noqa: E731
+        said = plain(html.unescape(re.sub(r"<[^>]+>", "", box)))
+        quoted = [claim for claim in listed if claim.quote and not re.search(r"\$|\]\(", claim.quote)]
+        assert [claim.id for claim in quoted if plain(claim.quote) not in said] == []
 
 
 def test_every_chapter_opens_in_colab_and_on_binder(site):

@@ -25,7 +25,7 @@ def phone(browser, address) -> Iterator[Page]:
 
 
 def test_the_menus_open_by_click_and_by_key_and_close_again(wide):
-    for name, item in (("Launch interactive content", "Colab"), ("Download this page", ".ipynb")):
+    for name, item in (("Launch interactive content", "Binder"), ("Download this page", ".ipynb")):
         button = wide.get_by_role("button", name=name)
         entry = wide.locator(".dropdown-menu a", has_text=item)
         button.click()
@@ -94,7 +94,7 @@ def test_code_can_be_copied(browser, address):
     context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
     page = context.new_page()
     visit(page, f"{address}/book/chapters/vit.html")
-    cell = page.locator(".cell_input").first
+    cell = page.locator(".cell_input:visible").first  # imports are folded
     cell.hover()
     cell.locator("button.copybtn").click()
     copied = page.evaluate("navigator.clipboard.readText()")

@@ -157,7 +157,7 @@ def _anchor_claims(app: Sphinx, doctree: nodes.document) -> None:
     """Give every verdict its address and its colour."""
     for cell in doctree.findall(lambda node: isinstance(node, nodes.container) and "cell" in node["classes"]):
         block = next(iter(cell.findall(nodes.literal_block)), None)
-        if block is None or "check(" not in block.astext():
+        if block is None or "check" not in block.astext():
             continue
         found = [f"claim-{claim}" for claim in calls(re.sub(r"(?m)^\s*[%!].*$", "", block.astext()))]
         verdicts = ledger.dress(cell)

@@ -31,7 +31,7 @@ _REPLACED = ("togglebutton.*", "*thebe*")
 _LEFT_OVERS = re.compile(
     r'<script type="text/x-thebe-config">.*?</script>\s*|<script>\s*kernelName = .*?</script>\s*', re.DOTALL
 )
-_ADDRESS = re.compile(r'\b(href|src|action|data-content_root)="(?![a-z]+:|/|#)([^"]+)"')
+_ADDRESS = re.compile(r'\b(href|src|action|data-content_root|data-address)="(?![a-z]+:|/|#)([^"]+)"')
 # What the theme writes that stands in the way of who listens to a page, and what is written in its place.
 _BARRIERS = {
     re.compile(r'(<button class="btn search-button-field[^>]*?) aria-label="[^"]*"'): r"\1",  # its words are its name
