@@ -229,6 +229,7 @@ def registered_once() -> Iterator[None]:
         yield
 
 
+@compiles_all
 @every_model
 def test_exported_with_a_free_batch_a_model_agrees_at_any_batch_and_elsewhere_as_onnx(
     case, tmp_path, unchecked, registered_once
