@@ -79,7 +79,7 @@ def test_a_chapter_keeps_the_budget_of_its_form(key):
     assert {name: (found[name], most[name]) for name in most if found[name] > most[name]} == {}
 
 
-@pytest.mark.parametrize("key", WRITTEN)
+@pytest.mark.parametrize("key", [*WRITTEN, "comparison"])
 def test_cells_are_no_wider_than_a_page(key):
     wide = [line for cell in code_cells(chapter(key)) for line in cell.splitlines() if len(line) > COLUMNS]
     assert wide == []

@@ -27,7 +27,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 from docutils import nodes
 from docutils.parsers.rst import directives
@@ -77,7 +77,10 @@ class Flow(SphinxDirective):
     """Draws its lines, as a figure with a number."""
 
     has_content = True
-    option_spec = {"name": directives.unchanged_required, "caption": directives.unchanged_required}  # noqa: RUF012
+    option_spec: ClassVar[dict[str, Any]] = {
+        "name": directives.unchanged_required,
+        "caption": directives.unchanged_required,
+    }
 
     def run(self) -> list[nodes.Node]:
         for option in self.option_spec:
