@@ -16,7 +16,7 @@ from tests.book.visiting import awake, barriers, quiet, serving, visit
 
 SIZES = {"side": 6, "window": 3, "blocks": 3}
 SIDE = 14
-STEPS = ("image", "windows", "roll", "strangers", "mask", "attention", "back")
+STEPS = ("image", "windows", "roll", "regions", "mask", "attention", "back")
 LOOKS = [(1280, "dark"), (390, "light")]
 THEME = """
   html { --pst-color-background: #fff; --pst-color-text-base: #222832; --pst-color-text-muted: #48566b;
@@ -87,7 +87,7 @@ def test_the_figures_are_quiet_and_fit_the_screen_at_every_step(browser, address
 @pytest.mark.parametrize(("width", "theme"), LOOKS)
 def test_no_step_is_a_barrier(browser, address, width, theme):
     page = opened(browser, address, width, theme)
-    for step in ("roll", "strangers", "attention"):
+    for step in ("roll", "regions", "attention"):
         page.get_by_role("button", name=step).click()
         assert barriers(page) == [], step
     page.context.close()
@@ -213,11 +213,11 @@ def test_a_token_looks_at_its_real_partners_at_every_step(page, token):
 def test_the_sentence_and_the_mask_count_what_the_mask_lets_through(page):
     figure, corner = stepped(page), SIDE * SIDE - 1
     choose(page, corner)
-    figure.get_by_role("button", name="strangers").click()
+    figure.get_by_role("button", name="regions").click()
     expect(figure.get_by_role("status")).to_contain_text("4 pieces of the image that are no neighbours; 16 of its 49")
     expect(figure.get_by_role("img", name="2401 of 2401 pairs.")).to_be_visible()
     figure.get_by_role("button", name="mask").click()
-    expect(figure.get_by_role("status")).to_contain_text("16 of the 49 keys through; the 33 strangers get minus")
+    expect(figure.get_by_role("status")).to_contain_text("16 of the 49 keys through; the 33 keys from other regions get minus")
     mask = figure.get_by_role("img", name="625 of 2401 pairs are let through.")
     drawn = "".join(path.get_attribute("d") for path in mask.locator("path").all())
     allowed = allowed_pairs(windows()[1])[3]

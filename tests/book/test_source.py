@@ -22,6 +22,7 @@ class Part:
             raise ValueError(
                 f"size={size} is none"
             )
+        _check_size(size)
         self.size = size
 
     def forward(self, x: int) -> int:

@@ -1,4 +1,4 @@
-"""Windows are cut and joined without loss, shifted windows keep strangers apart, and a pair is told by its offset."""
+"""Windows are cut and joined without loss, shifted windows keep regions apart, and a pair is told by its offset."""
 
 import pytest
 import torch

@@ -61,11 +61,13 @@ def source_of(name: str, root: Path) -> str:
 
 
 def _aside(node: ast.AST) -> Iterator[int]:
-    """The lines of a docstring, and of an ``if`` that does nothing but refuse."""
+    """The lines of a docstring, of an ``if`` that does nothing but refuse, and of a call of ``_check...``."""
     parts: list[ast.stmt] = []
     if isinstance(node, ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None and len(node.body) > 1:
         parts = node.body[:1]
     elif isinstance(node, ast.If) and isinstance(node.body[-1], ast.Raise) and not node.orelse:
+        parts = [node]
+    elif isinstance(node, ast.Expr) and ast.unparse(node).startswith("_check"):
         parts = [node]
     for part in parts:
         yield from range(part.lineno, (part.end_lineno or part.lineno) + 1)

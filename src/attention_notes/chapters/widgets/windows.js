@@ -1,4 +1,4 @@
-// Shifted windows, step by step: image, windows, roll, strangers, mask, attention, and the way back; pick a token at any step.
+// Shifted windows, step by step: image, windows, roll, regions, mask, attention, and the way back; pick a token at any step.
 // data: { side, window, shift, start, photo, allowed: {row, bytes}, weights: packed s x n x n, and tables of token numbers:
 //         plain and shifted (s x n, the tokens of each window), rolled and back (by place of the map), pieces (s x n) }
 (() => {
@@ -10,7 +10,7 @@
     { name: "image", layout: "own" },
     { name: "windows", layout: "own", cut: "plain", pairs: "all" },
     { name: "roll", layout: "rolled", cut: "plain" },
-    { name: "strangers", layout: "rolled", cut: "shifted", pairs: "all", coloured: true },
+    { name: "regions", layout: "rolled", cut: "shifted", pairs: "all", coloured: true },
     { name: "mask", layout: "rolled", cut: "shifted", pairs: "allowed" },
     { name: "attention", layout: "rolled", cut: "shifted", pairs: "weights" },
     { name: "back", layout: "back", cut: "shifted" },
@@ -72,11 +72,11 @@
       image: () => `The token of ${inWords(side, token)}. Without windows it would look at all ${cells}.`,
       windows: () => `The block before: ${data.plain.length} windows of ${size} x ${size}. The token looks at the ${keys.length} of its own window, and at nothing beyond the border.`,
       roll: () => `Now the map is rolled, ${shift} rows up and ${shift} columns to the left; what leaves on one side comes in on the other. The token stands at ${inWords(side, data.rolled.indexOf(token))}, and its ${keys.length} partners of before went along.`,
-      strangers: () => pieces === 1
+      regions: () => pieces === 1
         ? `Windows as before, on the rolled map. That of the token is one piece of the image: all ${keys.length} are neighbours.`
         : `Windows as before, on the rolled map. That of the token now holds ${pieces} pieces of the image that are no neighbours; ${kept} of its ${keys.length} tokens are of the token's own piece.`,
-      mask: () => out ? `The mask lets ${kept} of the ${keys.length} keys through; the ${out} strangers get minus infinity.` : `The mask lets all ${kept} keys through.`,
-      attention: () => `A softmax over ${kept} keys${out ? `; the weights of the ${out} strangers are zero` : ""}. Here tokens compare colours, and nothing is learned. The largest weight is ${Live.percent(largest)}.`,
+      mask: () => out ? `The mask lets ${kept} of the ${keys.length} keys through; the ${out} keys from other regions get minus infinity.` : `The mask lets all ${kept} keys through.`,
+      attention: () => `A softmax over ${kept} keys${out ? `; the weights of the ${out} keys from other regions are zero` : ""}. Here tokens compare colours, and nothing is learned. The largest weight is ${Live.percent(largest)}.`,
       back: () => `Rolled back, all is where it was. The token has looked at ${kept} tokens around it, and ${met} of these it could not see in the block before.`,
     }[name]();
   }

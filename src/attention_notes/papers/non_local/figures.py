@@ -29,19 +29,6 @@ def marked(
     return first
 
 
-def memory(kept: Mapping[str, Sequence[Sequence[float]]], positions: Sequence[int]) -> Axes:
-    """What is kept over the number of positions: a colour for each name, dashed with the map, whole without."""
-    (ax,) = canvas()
-    for (name, ways), colour in zip(kept.items(), COLOURS, strict=False):
-        for values, style, way in zip(ways, ("--", "-"), ("with the map", "without"), strict=True):
-            ax.plot(positions, values, style, color=colour, label=f"{name}, {way}")
-    ax.set(xlabel="positions", ylabel="kept (MB)", xscale="log", yscale="log")
-    ax.set_xticks(positions, [str(n) for n in positions])
-    ax.minorticks_off()
-    ax.legend(labelcolor=INK, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=7)
-    return ax
-
-
 def by_distance(scores: Mapping[str, Sequence[float]], *, chance: float, unit: str = "frames") -> Axes:
     """One line for each model: the share of games it wins, by how far apart the pair is; a line across is chance."""
     (ax,) = canvas()

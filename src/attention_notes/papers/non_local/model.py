@@ -155,7 +155,7 @@ def pool_then_embed(embed: Embed, pool: Embed, x: Tensor) -> Tensor:
 
 
 def embed_then_pool(embed: Embed, pool: Embed, x: Tensor) -> Tensor:
-    """Pooling after the embedding: dearer, and not the same, because a maximum does not commute with a linear map."""
+    """Pooling after the embedding: more expensive, and another function, because a maximum does not commute with a linear map."""
     return pool(embed(x))
 
 
@@ -249,7 +249,7 @@ class NonLocal(nn.Module):
         return self.pairwise.weights(theta, phi)
 
     def forward(self, x: Float[Tensor, "b c *s"]) -> Float[Tensor, "b c *s"]:
-        """Add to every position what all positions told it."""
+        """Add to every position the weighted mean over all positions."""
         y = self.pairwise(*self.embed(x))
         return self.norm(self.output(y.transpose(1, 2).unflatten(2, x.shape[2:]))) + x
 

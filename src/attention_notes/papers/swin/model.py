@@ -170,7 +170,7 @@ class PreNorm(nn.Module):
         self.norm, self.drop_path = norm(dim), DropPath(drop_path)
 
     def forward(self, x: Float[Tensor, "b gy gx c"], branch: nn.Module) -> Float[Tensor, "b gy gx c"]:
-        """Normalise what the branch reads."""
+        """Normalise the input of the branch."""
         return x + self.drop_path(branch(self.norm(x)))
 
 
@@ -182,7 +182,7 @@ def silent_norm(dim: int) -> nn.LayerNorm:
 
 
 class ResPostNorm(nn.Module):
-    """V2: x + LN(f(x)): what a branch adds is normalised, so that the stream cannot blow up (V2, section 3.2).
+    """V2: x + LN(f(x)): the output of each branch is normalised before it is added (V2, section 3.2).
 
     The norm starts at zero, as in the authors' code: an untrained block adds nothing. Another ``norm`` starts as it is.
     """
@@ -192,7 +192,7 @@ class ResPostNorm(nn.Module):
         self.norm, self.drop_path = norm(dim), DropPath(drop_path)
 
     def forward(self, x: Float[Tensor, "b gy gx c"], branch: nn.Module) -> Float[Tensor, "b gy gx c"]:
-        """Normalise what the branch says."""
+        """Normalise the output of the branch."""
         return x + self.drop_path(self.norm(branch(x)))
 
 
