@@ -26,7 +26,6 @@ SECTIONS = (
     "References",
 )
 FIRST_EDITION = {  # chapters that are still to be written in this form
-    "why_attention",
     "transformer",
     "positional_encoding",
     "layer_norm",

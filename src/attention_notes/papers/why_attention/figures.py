@@ -44,17 +44,6 @@ def dependences(matrices: Mapping[str, Float[Tensor, "s n"]], *, columns: int = 
     return axes[0]
 
 
-def looks(weights: Mapping[str, Float[Tensor, " m"]], *, columns: Sequence[str]) -> Axes:
-    """Where one word looks: a named row of weights for each case, and the words across."""
-    (ax,) = canvas(width=6.0, height=0.8 + 0.3 * len(weights))
-    ax.imshow(torch.stack([*weights.values()]).detach().float().cpu(), cmap=HEAT, vmin=0, vmax=1, aspect="auto")
-    ax.set_xticks(range(len(columns)), columns, fontsize=7)
-    ax.set_yticks(range(len(weights)), list(weights))
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
-    return ax
-
-
 def fields(
     photo: Float[Tensor, "3 y x"],
     maps: Mapping[str, Float[Tensor, "y x"]],

@@ -19,10 +19,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 Layer = Callable[[Tensor], Tensor]
+Position = int | tuple[int, int]  # a token, or a row and a column
 
 
 def receptive_field(
-    model: Layer, x: Float[Tensor, "b n c"] | Float[Tensor, "b ch y x"], *, position: int | tuple[int, int]
+    model: Layer, x: Float[Tensor, "b n c"] | Float[Tensor, "b ch y x"], *, position: Position
 ) -> Float[Tensor, " n"] | Float[Tensor, "y x"]:
     """How strongly each place of the input acts on one place of the output: the size of the derivative between them.
 
@@ -54,17 +55,18 @@ def dependence(model: Layer, x: Float[Tensor, "b n c"]) -> Float[Tensor, "s n"]:
     return torch.stack(_fields(model, x, None))
 
 
-def _fields(model: Layer, x: Tensor, positions: Sequence[int | tuple[int, int]] | None) -> list[Tensor]:
+def _fields(model: Layer, x: Tensor, at: Sequence[Position] | None) -> list[Tensor]:
     """The receptive fields of some outputs, or of all output tokens, from one forward pass."""
     x = x.detach().requires_grad_()
-    with torch.backends.cudnn.flags(enabled=False):  # cuDNN does not differentiate a recurrence in evaluation mode
+    # cuDNN does not differentiate a recurrence in evaluation mode
+    with torch.backends.cudnn.flags(enabled=False):
         y = model(x)
     if y.ndim != x.ndim or len(y) != len(x):
         raise ValueError(f"the model turned {tuple(x.shape)} into {tuple(y.shape)}: tokens or images should stay such")
     channel = -1 if x.ndim == 3 else 1
     places = y.movedim(channel, 0)  # channel, sample, place
     fields = []
-    for position in range(y.shape[1]) if positions is None else positions:
+    for position in range(y.shape[1]) if at is None else at:
         index = position if isinstance(position, tuple) else (position,)
         squares = x.new_zeros(())
         for feature in places[(slice(None), slice(None), *index)]:
