@@ -217,7 +217,8 @@ def test_the_sentence_and_the_mask_count_what_the_mask_lets_through(page):
     expect(figure.get_by_role("status")).to_contain_text("4 pieces of the image that are no neighbours; 16 of its 49")
     expect(figure.get_by_role("img", name="2401 of 2401 pairs.")).to_be_visible()
     figure.get_by_role("button", name="mask").click()
-    expect(figure.get_by_role("status")).to_contain_text("16 of the 49 keys through; the 33 keys from other regions get minus")
+    told = "16 of the 49 keys through; the 33 keys from other regions get minus"
+    expect(figure.get_by_role("status")).to_contain_text(told)
     mask = figure.get_by_role("img", name="625 of 2401 pairs are let through.")
     drawn = "".join(path.get_attribute("d") for path in mask.locator("path").all())
     allowed = allowed_pairs(windows()[1])[3]

@@ -65,12 +65,16 @@ def _aside(node: ast.AST) -> Iterator[int]:
     parts: list[ast.stmt] = []
     if isinstance(node, ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None and len(node.body) > 1:
         parts = node.body[:1]
-    elif isinstance(node, ast.If) and isinstance(node.body[-1], ast.Raise) and not node.orelse:
-        parts = [node]
-    elif isinstance(node, ast.Expr) and ast.unparse(node).startswith("_check"):
+    elif isinstance(node, ast.stmt) and _refuses(node):
         parts = [node]
     for part in parts:
         yield from range(part.lineno, (part.end_lineno or part.lineno) + 1)
+
+
+def _refuses(node: ast.stmt) -> bool:
+    if isinstance(node, ast.If):
+        return isinstance(node.body[-1], ast.Raise) and not node.orelse
+    return isinstance(node, ast.Expr) and ast.unparse(node).startswith("_check")
 
 
 def _handed_on(package: Path, name: str) -> str | None:

@@ -13,7 +13,6 @@ from attention_notes.nn.attention import MultiHeadAttention
 from attention_notes.papers.why_attention import (
     Convolution,
     PositionMLP,
-    Reader,
     Recurrence,
     dependence,
     free_weights,
@@ -180,35 +179,6 @@ def test_a_recurrence_is_its_equation():
         assert close(layer(x)[:, i], state)
 
 
-def reader(*mixers, positions=0):
-    model = Reader(mixers, embedding=nn.Linear(7, DIM), dim=DIM, classes=3, positions=positions)
-    return model.double()
-
-
-def test_a_reader_adds_what_each_mixer_finds_and_answers_with_the_last_token():
-    first, second = Convolution(DIM, kernel=3), PositionMLP(N)
-    model, read = reader(first, second), tokens(dim=7)
-    x = model.embedding(read)
-    x = x + F.gelu(first(x))
-    x = x + F.gelu(second(x))
-    assert close(model(read), model.answer(x[:, -1]))
-
-
-def test_a_reader_without_mixers_knows_the_last_token_only():
-    model, read = reader(), tokens(dim=7)
-    other = torch.cat([torch.randn_like(read[:, :-1]), read[:, -1:]], 1)
-    assert torch.equal(model(read), model(other))
-
-
-def test_a_reader_with_attention_minds_the_order_only_with_positions():
-    read = tokens(dim=7)
-    order = torch.cat([torch.randperm(N - 1), torch.tensor([N - 1])])
-    without, placed = (reader(MultiHeadAttention(DIM, heads=1), positions=p) for p in (0, N))
-    assert close(without(read[:, order]), without(read))
-    assert not close(placed(read[:, order]), placed(read))
-    assert placed(read[:, :7]).shape == (BATCH, 3)
-
-
 def test_bad_sizes_are_named(unchecked):
     with pytest.raises(ValueError, match="12 tokens, but the layer has weights for 13 places"):
         PositionMLP(N)(torch.randn(BATCH, 12, DIM))
@@ -216,8 +186,6 @@ def test_bad_sizes_are_named(unchecked):
         Convolution(DIM, kernel=4)
     with pytest.raises(ValueError, match="3 kernels, 2 strides and 3 dilations"):
         theoretical_receptive_field([3, 3, 3], strides=[1, 2])
-    with pytest.raises(ValueError, match="13 tokens, but the reader has positions for 11"):
-        reader(positions=11)(tokens(dim=7))
     with pytest.raises(ValueError, match=r"\(2, 13, 5\) into \(2, 5\)"):
         receptive_field(lambda x: x.mean(1), torch.randn(BATCH, N, DIM), position=0)
 

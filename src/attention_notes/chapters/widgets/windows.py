@@ -107,7 +107,8 @@ def _in_words(allowed: Bool[Tensor, "s n n"], windows: Windows) -> str:
     (rows, columns), (wy, wx), (by, _) = windows.grid, windows.window, windows.shift
     return (
         f"A photograph of {rows} x {columns} tokens, step by step: cut into {len(allowed)} windows of {wy} x {wx}; "
-        f"rolled by {by} rows and columns, so that some windows mix regions that are not adjacent; masked; attended in; and rolled back. Of the "
+        f"rolled by {by} rows and columns, so that some windows mix regions that are not adjacent; masked; attended "
+        f"in; and rolled back. Of the "
         f"{allowed[0].numel()} pairs of each window the mask lets {pairs} through."
     )
 

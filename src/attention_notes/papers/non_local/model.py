@@ -155,7 +155,7 @@ def pool_then_embed(embed: Embed, pool: Embed, x: Tensor) -> Tensor:
 
 
 def embed_then_pool(embed: Embed, pool: Embed, x: Tensor) -> Tensor:
-    """Pooling after the embedding: more expensive, and another function, because a maximum does not commute with a linear map."""
+    """Pooling after the embedding: costs more, and is not the same, as a maximum does not commute with a linear map."""
     return pool(embed(x))
 
 

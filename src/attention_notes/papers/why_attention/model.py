@@ -14,7 +14,6 @@ The paper's models are convolutional; the instruments here take any model.
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -181,42 +180,3 @@ class Convolution(nn.Conv1d):
     def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b s c"]:
         """Mix each token with those around it."""
         return super().forward(x.transpose(1, 2)).transpose(1, 2)
-
-
-class Reader(nn.Module):
-    """Read tokens and answer with the last one: embed, mix, answer. Readers differ in their mixers only.
-
-        x ← x + φ(mixer(x)) for each mixer,   answer = W x_n + b
-
-    with φ the GELU: a ReLU can go dark for good where a mixer has one weight for all features, as over positions.
-
-    Args:
-        mixers: modules from tokens ``b n c`` to tokens ``b n c``.
-        embedding: makes tokens ``b n c`` from whatever is read.
-        dim: width ``c``.
-        classes: number of answers ``k``.
-        positions: number of tokens to learn a position for; none when 0.
-    """
-
-    def __init__(
-        self, mixers: Sequence[nn.Module], *, embedding: nn.Module, dim: int, classes: int, positions: int = 0
-    ) -> None:
-        super().__init__()
-        self.embedding = embedding
-        self.positions = nn.Parameter(torch.randn(positions, dim)) if positions else None
-        self.mixers = nn.ModuleList(mixers)
-        self.answer = nn.Linear(dim, classes)
-
-    def forward(self, read: Tensor) -> Float[Tensor, "b k"]:
-        """The scores of the answers."""
-        return self.answer(self.tokens(self.embedding(read))[:, -1])
-
-    def tokens(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
-        """Mix embedded tokens, without reading off an answer; more than there are positions raise ``ValueError``."""
-        if self.positions is not None:
-            if x.shape[1] > len(self.positions):
-                raise ValueError(f"{x.shape[1]} tokens, but the reader has positions for {len(self.positions)}")
-            x = x + self.positions[: x.shape[1]]
-        for mixer in self.mixers:
-            x = x + F.gelu(mixer(x))
-        return x
