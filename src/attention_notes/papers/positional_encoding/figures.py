@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jaxtyping import Float
 from torch import Tensor
 
-from attention_notes.chapters.plots import COLOURS, HEAT, INK, canvas
+from attention_notes.chapters.plots import HEAT, INK, canvas
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,28 +28,14 @@ def scores(maps: Mapping[str, Float[Tensor, "n m"]], *, columns: int = 3) -> Axe
     return axes[0]
 
 
-def by_length(
-    series: Mapping[str, Mapping[int, float]], baselines: Mapping[str, Mapping[int, float]], *, ylabel: str
-) -> Axes:
-    """A line for each scheme over the length of the input, the first dashed; a scheme for one length only is a star.
-
-    Baselines are dotted.
-    """
-    (ax,) = canvas(width=6.4, height=3.4)
-    for name, points in baselines.items():
-        ax.plot(list(points), list(points.values()), ":", color=INK, label=name)
-    colours = iter((INK, *COLOURS))
-    for i, (name, points) in enumerate(series.items()):
-        if len(points) == 1:
-            ax.plot(list(points), list(points.values()), "*", color=INK, markersize=11, label=name, zorder=3)
-            continue
-        look: dict[str, Any] = {"marker": "osD^vsP"[i % 7], "linestyle": "-" if i else "--", "color": next(colours)}
-        ax.plot(list(points), list(points.values()), markersize=4, label=name, **look)
-    lengths = sorted({length for points in series.values() for length in points})
-    ax.set_xscale("log", base=2)
-    ax.set_xticks(lengths, [str(length) for length in lengths])
-    ax.minorticks_off()
-    ax.set(xlabel="length of the input (letters)", ylabel=ylabel)
-    ax.set_ylim(bottom=0)
-    ax.legend(labelcolor=INK, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+def sinusoids(table: Float[Tensor, "n c"]) -> Axes:
+    """A table of positions, positions down and channels across."""
+    (ax,) = canvas(width=4.6, height=3.6)
+    image = ax.imshow(table.detach().float().cpu(), cmap=HEAT, vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
+    bar = ax.figure.colorbar(image, ax=ax, shrink=0.8, label="value")
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(colors=INK)
+    bar.ax.yaxis.label.set_color(INK)
+    ax.set(xlabel="channel", ylabel="position")
+    ax.spines[:].set_visible(False)
     return ax

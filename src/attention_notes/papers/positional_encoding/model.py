@@ -7,8 +7,10 @@ From other papers: ``BucketBias``, Raffel et al. 2020 (T5), arXiv 1910.10683; ``
 arXiv 2108.12409; ``Rotary``, Su et al. 2021 (RoFormer), arXiv 2104.09864; ``ConditionalPositions``, Chu et al. 2021
 (CPVT), arXiv 2102.10882; ``GridBias``, as in Swin, Liu et al. 2021, arXiv 2103.14030.
 
-Departures: all share one encoder, pre-norm and with ReLU, so that nothing differs but the positions. T5 does not scale
-its scores and has one table for all layers; here they are scaled and every layer has its own. ALiBi was made for
+Departures: all share one encoder, pre-norm and with ReLU, so that nothing differs but the positions. Shaw's tables are
+shared by the heads of a layer, as in the paper's big model (section 4.1); its base model has tables for each head. They
+start with a standard deviation of one over the root of the head's width, of which the paper says nothing. T5 does not
+scale its scores and has one table for all layers; here they are scaled and every layer has its own. ALiBi was made for
 causal attention; without a mask, ours falls with the distance on both sides.
 """
 
