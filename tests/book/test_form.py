@@ -29,7 +29,6 @@ FIRST_EDITION = {  # chapters that are still to be written in this form
     "why_attention",
     "transformer",
     "positional_encoding",
-    "layer_norm",
     "non_local",
 }
 WRITTEN = sorted(set(KEYS) - FIRST_EDITION)
