@@ -27,7 +27,6 @@ SECTIONS = (
 )
 FIRST_EDITION = {  # chapters that are still to be written in this form
     "why_attention",
-    "transformer",
     "positional_encoding",
     "layer_norm",
     "non_local",
