@@ -25,10 +25,6 @@ SECTIONS = (
     "Exercises",
     "References",
 )
-FIRST_EDITION = {  # chapters that are still to be written in this form
-    "transformer",
-}
-WRITTEN = sorted(set(KEYS) - FIRST_EDITION)
 
 
 def chapter(key: str) -> str:
@@ -62,7 +58,7 @@ def test_words_are_those_that_are_read():
     assert words(text) == 3
 
 
-@pytest.mark.parametrize("key", WRITTEN)
+@pytest.mark.parametrize("key", KEYS)
 def test_a_chapter_keeps_the_budget_of_its_form(key):
     most = dict(zip(("words", "cells", "lines", "checks"), BUDGETS[form(key)], strict=True))
     text = story(key)
@@ -75,13 +71,13 @@ def test_a_chapter_keeps_the_budget_of_its_form(key):
     assert {name: (found[name], most[name]) for name in most if found[name] > most[name]} == {}
 
 
-@pytest.mark.parametrize("key", [*WRITTEN, "comparison"])
+@pytest.mark.parametrize("key", [*KEYS, "comparison"])
 def test_cells_are_no_wider_than_a_page(key):
     wide = [line for cell in code_cells(chapter(key)) for line in cell.splitlines() if len(line) > COLUMNS]
     assert wide == []
 
 
-@pytest.mark.parametrize("key", WRITTEN)
+@pytest.mark.parametrize("key", KEYS)
 def test_a_chapter_has_its_sections_in_their_order(key):
     headings = re.findall(r"(?m)^## (.*)$", chapter(key))
     places = [next((i for i, h in enumerate(headings) if re.fullmatch(s, h)), -1) for s in SECTIONS]
@@ -90,7 +86,7 @@ def test_a_chapter_has_its_sections_in_their_order(key):
     assert headings[-1] == CLOSING.removeprefix("## ")
 
 
-@pytest.mark.parametrize("key", WRITTEN)
+@pytest.mark.parametrize("key", KEYS)
 def test_the_drawing_comes_first_and_imports_are_folded(key):
     before, drawing, after = story(key).partition("```{flow}")
     assert drawing, "a chapter begins with a drawing: {flow}"
@@ -101,13 +97,13 @@ def test_the_drawing_comes_first_and_imports_are_folded(key):
     assert re.match(r":tags: \[hide-input\]\n(?:import|from) ", first)
 
 
-@pytest.mark.parametrize("key", WRITTEN)
+@pytest.mark.parametrize("key", KEYS)
 def test_the_worked_example_prints_numbers(key):
     section = re.split(r"(?m)^## ", chapter(key).partition("\n## By hand\n")[2])[0]
     assert "print(" in "".join(code_cells(section))
 
 
-@pytest.mark.parametrize("key", WRITTEN)
+@pytest.mark.parametrize("key", KEYS)
 def test_what_the_paper_reports_is_a_table_with_its_place_in_the_paper(key):
     """Each table of published numbers is introduced by the table, figure or section that it is from."""
     section = re.split(r"(?m)^## ", re.split(r"(?m)^## What the papers? reports?$", chapter(key))[1])[0]
@@ -116,7 +112,7 @@ def test_what_the_paper_reports_is_a_table_with_its_place_in_the_paper(key):
     assert [line for line in tables if not re.search(r"(?i)\b(?:tables?|figures?|sections?) \S", line)] == []
 
 
-@pytest.mark.parametrize("key", WRITTEN)
+@pytest.mark.parametrize("key", KEYS)
 def test_exercises_are_marked_and_one_predicts_and_one_implements(key):
     section = re.split(r"(?m)^## ", chapter(key).partition("\n## Exercises\n")[2])[0]
     marks = re.findall(r"(?m)^\*\*\d\*\* \(([^)]*)\)\. ", section)
@@ -127,7 +123,7 @@ def test_exercises_are_marked_and_one_predicts_and_one_implements(key):
         assert any("implement" in mark for mark in marks), marks
 
 
-@pytest.mark.parametrize("key", WRITTEN)
+@pytest.mark.parametrize("key", KEYS)
 def test_the_closing_section_has_all_statements_and_folds_what_it_runs(key):
     closing = chapter(key).partition(f"\n{CLOSING}\n")[2]
     assert f"```{{statements}} {key}\n```" in closing
