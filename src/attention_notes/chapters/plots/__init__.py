@@ -175,39 +175,3 @@ def patches(image: Float[Tensor, "3 y x"], *, size: int) -> Axes:
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     return ax
-
-
-Branch = tuple[Sequence[str], Sequence[str]]  # what is on the branch before it is added, and what stands after the sum
-
-
-def residual_blocks(blocks: Mapping[str, Sequence[Branch]]) -> Axes:
-    """Blocks side by side, read upwards: each branch leaves the stream, passes its boxes, and is added back to it.
-
-    ``{"post-norm": [(["attention"], ["norm"]), (["MLP"], ["norm"])]}`` is attention, sum, norm, MLP, sum, norm.
-    """
-    height = 1 + max(sum(len(branch) + 1 + len(after) for branch, after in parts) for parts in blocks.values())
-    axes = canvas(1, len(blocks), width=2.9 * len(blocks), height=0.6 * (height + 1))
-    for ax, (name, parts) in zip(axes, blocks.items(), strict=True):
-        ax.text(0, 0, "$x_t$", ha="center", va="center", fontsize=11, color=INK)
-        y = 0.0
-        for branch, after in parts:
-            leaves = y + 0.42
-            for text in [*branch, "+", *after]:
-                y = _box_above(ax, y, text)
-            y_sum = y - len(after)
-            ax.plot([0, 1.55, 1.55], [leaves, leaves, y_sum], color=COLOURS[1], solid_joinstyle="round")
-            ax.annotate("", (0.2, y_sum), (1.56, y_sum), arrowprops={"arrowstyle": "-|>", "color": COLOURS[1]})
-        ax.annotate("", (0, y + 0.85), (0, y + 0.2), arrowprops={"arrowstyle": "-|>", "color": INK})
-        ax.text(0, y + 1.05, "$x_{t+1}$", ha="center", va="center", fontsize=11, color=INK)
-        ax.set(xlim=(-1.5, 1.9), ylim=(-0.4, height + 0.5), title=name)
-        ax.axis("off")
-    return axes[0]
-
-
-def _box_above(ax: Axes, y: float, text: str) -> float:
-    """An arrow up from ``y``, and the next box, or the circle of a sum; returns the height of its middle."""
-    top, colour = y + 1, COLOURS[{"+": 1}.get(text, 2 if "norm" in text else 0)]
-    shape = {"boxstyle": "circle,pad=0.12" if text == "+" else "round,pad=0.35", "fc": "none", "ec": colour, "lw": 1.4}
-    ax.annotate("", (0, top - 0.24), (0, y + 0.22), arrowprops={"arrowstyle": "-|>", "color": INK})
-    ax.text(0, top, text, ha="center", va="center", color=colour, bbox=shape)
-    return top
