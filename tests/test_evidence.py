@@ -260,7 +260,8 @@ def recorder(monkeypatch, tmp_path):
     def child(key, instructions, shift, mark):
         done.append((instructions, shift))
         values = {"some-gain": {"gain": 0.3 if mark in ("now", "moved") else 0.3 + 1e-9}}
-        return {"instructions": instructions, "shift": shift, "code": mark, "seconds": 1, "values": values}
+        told = {"instructions": instructions, "shift": shift, "code": mark, "seconds": 1, "kernels": "AVX2"}
+        return {**told, "values": values}
 
     monkeypatch.setattr(evidence, "child", child)
     return done
@@ -286,6 +287,20 @@ def test_other_code_that_computes_the_same_to_the_last_digit_leaves_the_other_ru
     assert recorder[2:] == [("native", 0)]
     assert "the others stand" in capsys.readouterr().out
     assert [(run["code"], run["shift"]) for run in evidence.read("some")] == [("moved", 0), ("moved", 4000)]
+
+
+def test_a_run_with_kernels_that_this_machine_has_not_stands_where_the_others_repeat(recorder, monkeypatch):
+    both = [("native", 0), ("AVX2", 0)]
+    monkeypatch.setattr(evidence, "RUNS", both)
+    monkeypatch.setattr(evidence, "REPEATED", both)
+    evidence.record(["some"], 1)
+    native, other = evidence.read("some")
+    wide = {**native, "kernels": "AVX512", "values": {"some-gain": {"gain": 0.4}}}
+    evidence.write("some", [wide, other])
+    monkeypatch.setattr(evidence, "current_hash", lambda key: "moved")
+    assert evidence.record(["some"], 1) == 0
+    assert recorder[2:] == both
+    assert evidence.read("some") == [{**wide, "code": "moved"}, {**other, "code": "moved"}]
 
 
 def test_of_a_statement_that_is_dropped_nothing_is_kept_and_the_other_runs_stand(recorder, monkeypatch):
