@@ -12,7 +12,6 @@ import pytest
 
 from attention_notes.claims import claims, keys
 from tests.book.built import KEYS, NOTEBOOKS, PAGES, ROOT, page_of
-from tests.book.test_form import WRITTEN
 
 # What a browser fetches by itself, as opposed to what a reader may follow.
 FETCHES = {
@@ -117,8 +116,8 @@ def test_every_statement_is_in_the_ledger_with_a_link_to_its_answer(site):
                 assert any(link.endswith(f"{key}.html#claim-{claim.id}") for link in ledger.links), claim.id
 
 
-def test_a_chapter_in_the_second_edition_ends_with_every_statement_and_the_words_of_its_source(site):
-    for key in WRITTEN:
+def test_a_chapter_ends_with_every_statement_and_the_words_of_its_source(site):
+    for key in KEYS:
         text = (site / f"{page_of(key)}.html").read_text(encoding="utf-8")
         box = re.search(r'(?s)<details class="[^"]*statements.*?</details>', text)[0]
         listed = [claim for claim in claims(key).values() if not claim.own]
