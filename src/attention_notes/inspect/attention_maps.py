@@ -168,7 +168,7 @@ class Seen:
         ``r`` starts as in ``rollout``, and goes back to finer cells as there; it is a row of the matrix of
         ``attention_notes.inspect.gradient_rollout``, where the equations stand. It is never negative, and its scale is
         that of the score. Softmaxes side by side in one block add up. A row that serves all queries is taken to act by
-        each of them alike.
+        each of them in the same way.
 
         Args:
             score: what is asked about, computed from ``output``, such as ``seen.output[:, 207]``: one number an image.

@@ -40,7 +40,7 @@ def fill(model: nn.Module, *, seed: int = 0) -> None:
     """Give every parameter random numbers, those that start at zero or one too, of a size that lets signals pass.
 
     A million numbers are drawn and laid end to end: drawing billions would take longer than running the model. Their
-    count is prime, so that no two matrices, rows or heads come out alike.
+    count is prime, so that no two matrices, rows or heads come out equal.
     """
     count = 1_000_003
     drawn = torch.randn(count, generator=torch.Generator().manual_seed(seed)).repeat(2)

@@ -18,7 +18,7 @@ def accuracy_over_cost(panels: Mapping[str, Mapping[str, Points]]) -> Axes:
     """A panel for each set of families, a line for each family, a point ``(GMACs, per cent)`` for each model.
 
     The panels stand one above the other and share their axes; the cost is logarithmic, and each line is named at its
-    dearest model. Returns the axes of the first panel.
+    most expensive model. Returns the axes of the first panel.
     """
     names = list(dict.fromkeys(chain.from_iterable(panels.values())))
     looks = dict(zip(names, zip(cycle(COLOURS), cycle("osD^v"), strict=False), strict=False))

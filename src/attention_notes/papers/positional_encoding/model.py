@@ -69,7 +69,7 @@ class RelativePositions(nn.Module):
 
         e_ij = q_i (k_j + a^K_ij)ᵀ / √d,   z_i = Σ_j softmax(e_i)_j (v_j + a^V_ij),   a_ij = w_clip(j - i, r)
 
-    with the paper's k, the distance beyond which all are alike, written r as ``reach``. One table for all heads
+    with the paper's k, the distance beyond which all are the same, written r as ``reach``. One table for all heads
     (section 3.3), so that ``n m d`` numbers are held and not ``b h n m d``.
 
     Args:
@@ -220,7 +220,7 @@ class Rotary(nn.Module):
 
     Args:
         width: width ``d`` of a query or a key in one head; even.
-        heads: not needed; all heads turn alike.
+        heads: not needed; all heads turn in the same way.
         base: of the geometric sequence of angles.
         pace: from one token to the next; below 1 it squeezes a longer text into known places (Chen et al. 2023).
 
