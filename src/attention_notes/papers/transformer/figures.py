@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -51,8 +51,9 @@ def masks(
 def recipe(rates: tuple[Mapping[str, Sequence[float]], range], costs: tuple[Mapping[str, Tensor], Tensor]) -> Axes:
     """Two sets of named lines side by side: learning rates over steps, losses over the right token's probability."""
     axes = canvas(1, 2, width=7.0, height=2.8)
+    panels: list[tuple[Mapping[str, Iterable[Any]], Iterable[Any]]] = [rates, costs]
     names = ("step", "learning rate"), ("probability of the right token", "loss")
-    for ax, (series, over), (xlabel, ylabel) in zip(axes, (rates, costs), names, strict=True):
+    for ax, (series, over), (xlabel, ylabel) in zip(axes, panels, names, strict=True):
         for name, values in series.items():
             ax.plot([float(x) for x in over], [float(y) for y in values], label=name)
         ax.set(xlabel=xlabel, ylabel=ylabel)
