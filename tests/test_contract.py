@@ -94,7 +94,8 @@ def test_evaluation_is_deterministic(case):
 def test_training_drops_and_evaluation_does_not(case):
     model, inputs = randomised(case).train(), case.inputs()
     dropping = any(module.p > 0 for module in model.modules() if isinstance(module, _DropoutNd | DropPath))
-    assert torch.equal(run(model, inputs), run(model, inputs)) is not dropping
+    first, tries = run(model, inputs), 50 if dropping else 1  # of a few images, one pass often drops nothing
+    assert any(not torch.equal(run(model, inputs), first) for _ in range(tries)) is dropping
 
 
 @every_model

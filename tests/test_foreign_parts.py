@@ -498,9 +498,13 @@ def randomised(model: nn.Module) -> nn.Module:
 @every_case
 def test_every_parameter_gets_a_gradient(case):
     model = randomised(case.build()).train()
-    out = model(images(case))
-    out.square().sum().backward()
-    assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+    without = [name for name, _ in model.named_parameters()]
+    for _ in range(20):  # stochastic depth leaves a branch without a gradient if it drops it for every image
+        model(images(case)).square().sum().backward()
+        without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+        if not without:
+            break
+    assert without == []
 
 
 @each({name: case for name, case in CASES.items() if name not in (*CUTS, "vit later options")})
