@@ -288,6 +288,23 @@ def test_greedy_decoding_writes_what_decoding_without_a_cache_writes():
     assert len(lengths) > 3, "rows must end at different steps, or stopping was not tested"
 
 
+def test_a_reordered_state_goes_on_as_if_it_had_begun_with_those_rows():
+    model, rows = small().double(), torch.tensor([2, 0, 2])
+    source, target = sentences([11, 1, 6]), sentences([7, 7, 7])
+    moved, straight = model.begin(source), model.begin(source[rows])
+    for i in range(7):
+        if i == 3:
+            moved.reorder(rows)
+        first, second = target[:, i] if i < 3 else target[rows, i], target[rows, i]
+        logits, expected = moved.step(first), straight.step(second)
+        torch.testing.assert_close(logits if i >= 3 else logits[rows], expected, atol=1e-10, rtol=0)
+
+
+def test_nothing_is_decoded_without_a_token_to_write():
+    with pytest.raises(ValueError, match="limit=0"):
+        small().greedy(sentences([5, 3]), start=START, end=END, limit=0)
+
+
 def test_decoding_stops_when_the_last_row_has_ended():
     model = small()
 

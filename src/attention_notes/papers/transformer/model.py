@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from attention_notes.nn.attention import Mask, MultiHeadAttention
+from attention_notes.nn.decoding import greedy
 from attention_notes.nn.mlp import MLP
 from attention_notes.nn.variants import lookup
 from attention_notes.weights.pretrained import pretrainable
@@ -93,6 +94,12 @@ class Cache:
             new = torch.cat([self.written[0], new[0]], -2), torch.cat([self.written[1], new[1]], -2)
         self.written = new
         return new
+
+    def reorder(self, rows: Int[Tensor, " k"]) -> None:
+        """Keep these rows of the batch, in this order."""
+        self.source = self.source[0][rows], self.source[1][rows]
+        if self.written is not None:
+            self.written = self.written[0][rows], self.written[1][rows]
 
 
 class DecoderLayer(nn.Module):
@@ -271,24 +278,41 @@ class Transformer(nn.Module):
             raise ValueError(f"tokens of shape {tuple(tokens.shape)}, but the model reads batches 'b n'{hint}")
         return tokens.ne(self.embedding.padding)[:, None, None]
 
-    @torch.no_grad()
-    def greedy(self, source: Int[Tensor, "b m"], *, start: int, end: int, limit: int) -> Int[Tensor, "b n"]:
-        """Write the likeliest token, then the likeliest after it, until every row has its ``end`` or ``limit`` tokens.
+    def begin(self, source: Int[Tensor, "b m"]) -> "Decoding":
+        """Encode the source; the state from which its translation can be written token by token."""
+        return Decoding(self, source)
 
-        Keys and values are kept from step to step. Rows that are done are filled with padding.
-        """
-        seen = self.present(source)
-        caches = self.decoder.caches(self.encoder(self.embedding(source), mask=seen))
-        token, written = torch.full_like(source[:, :1], start), []
-        done = torch.zeros_like(token, dtype=torch.bool)
-        for position in range(limit):
-            x = self.decoder.step(self.embedding(token, start=position), caches, memory_mask=seen)
-            token = self.embedding.logits(x).argmax(-1).masked_fill(done, self.embedding.padding)
-            written.append(token)
-            done = done | (token == end)
-            if done.all():
-                break
-        return torch.cat(written, 1)
+    def greedy(self, source: Int[Tensor, "b m"], *, start: int, end: int, limit: int) -> Int[Tensor, "b n"]:
+        """The likeliest token, then the likeliest after it, as ``nn.decoding.greedy`` has it; errors as there."""
+        with torch.no_grad():
+            state = self.begin(source)
+        first = torch.full_like(source[:, 0], start)
+        return greedy(state, first, end=end, limit=limit, padding=self.embedding.padding)
+
+
+class Decoding:
+    """A translation part of the way: keys and values of the source and of what is written are kept.
+
+    A ``nn.decoding.DecodingState``.
+    """
+
+    def __init__(self, model: Transformer, source: Int[Tensor, "b m"]) -> None:
+        self.model = model
+        self.seen = model.present(source)
+        self.caches = model.decoder.caches(model.encoder(model.embedding(source), mask=self.seen))
+        self.position = 0
+
+    def step(self, tokens: Int[Tensor, " b"]) -> Float[Tensor, "b v"]:
+        """Append one token to each text; returns the logits of the token after it."""
+        x = self.model.embedding(tokens[:, None], start=self.position)
+        self.position += 1
+        return self.model.embedding.logits(self.model.decoder.step(x, self.caches, memory_mask=self.seen))[:, 0]
+
+    def reorder(self, rows: Int[Tensor, " k"]) -> None:
+        """Go on with these texts, in this order."""
+        self.seen = self.seen[rows]
+        for cache in self.caches:
+            cache.reorder(rows)
 
 
 @pretrainable
