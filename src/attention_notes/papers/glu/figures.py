@@ -22,16 +22,16 @@ def products(points: Mapping[str, tuple[Float[Tensor, " s"], Float[Tensor, " s"]
     """
     axes = canvas(1, len(points), width=1.5 * len(points), height=2.1)
     largest = max(passed.abs().max().item() for _, _, passed in points.values())
-    dots = None
+    dots = []
     for ax, (name, (gate, value, passed)) in zip(axes, points.items(), strict=True):
         across, up, colour = (part.detach().float().cpu() for part in (gate, value, passed))
-        dots = ax.scatter(across, up, c=colour, s=3, cmap=HEAT, vmin=-largest, vmax=largest, linewidths=0)
+        dots.append(ax.scatter(across, up, c=colour, s=3, linewidths=0, cmap=HEAT, vmin=-largest, vmax=largest))
         ax.axhline(0, color=INK, linewidth=0.5, zorder=0)
         ax.axvline(0, color=INK, linewidth=0.5, zorder=0)
         ax.set_title(name, fontsize=8)
         ax.set(xlabel="xW", yticks=[])
     axes[0].set(ylabel="xV")
-    bar = axes[-1].figure.colorbar(dots, ax=axes, label="hidden unit", shrink=0.9)
+    bar = axes[-1].figure.colorbar(dots[-1], ax=axes, label="hidden unit", shrink=0.9)
     bar.outline.set_visible(False)
     bar.ax.tick_params(colors=INK)
     bar.ax.yaxis.label.set_color(INK)

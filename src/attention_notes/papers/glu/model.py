@@ -9,8 +9,8 @@ Departures:
     - GELU is x Φ(x), as in the text. T5 v1.1 of transformers approximates it by tanh:
       ``partial(GatedFFN, activation=partial(nn.GELU, approximate="tanh"))``.
     - Swish has β = 1, as in all networks of the paper; ``Swish`` takes another.
-    - Dropout drops hidden units of each token by itself. The authors' code (Mesh TensorFlow) drops a hidden unit for all
-      tokens of a sequence.
+    - Dropout drops hidden units of each token by itself. The authors' code (Mesh TensorFlow) drops a hidden unit for
+      all tokens of a sequence.
 """
 
 from collections.abc import Callable
@@ -162,9 +162,7 @@ def two_thirds(hidden: int, *, multiple: int = 1) -> int:
     return -(-2 * hidden // (3 * multiple)) * multiple
 
 
-def with_gates(
-    model: Model, network: Callable[..., nn.Module], *, hidden: Callable[[int], int] = two_thirds
-) -> Model:
+def with_gates(model: Model, network: Callable[..., nn.Module], *, hidden: Callable[[int], int] = two_thirds) -> Model:
     """Put ``network(c, hidden=..., dropout=...)`` in the place of every ``MLP`` of width ``c``, in the model itself.
 
     Args:
@@ -177,7 +175,7 @@ def with_gates(
     """
     found = [(name, old) for name, old in model.named_modules() if name and isinstance(old, MLP)]
     if not found:
-        raise ValueError(f"{type(model).__name__} has no MLP inside to put another feed-forward network in the place of")
+        raise ValueError(f"{type(model).__name__} has no MLP inside to put another network in the place of")
     for name, old in found:
         weight = old.expand.weight
         new = network(weight.shape[1], hidden=hidden(weight.shape[0]), dropout=old.dropout.p)
