@@ -278,7 +278,7 @@ class WaveNet(nn.Module):
 
 
 def doubling(limit: int, *, blocks: int = 1) -> tuple[int, ...]:
-    """The dilations 1, 2, 4, ... up to ``limit``, so often as there are blocks (section 2.1).
+    """The dilations 1, 2, 4, ... up to ``limit``, as often as there are blocks (section 2.1).
 
     Raises:
         ValueError: if doubling does not lead from 1 to the limit, or if there is no block.
