@@ -159,8 +159,9 @@ def expected_loss(
 
         -1/|D| Σ_wc [#(w, c) log σ(x_wc) + k #(w) P_n(c) log σ(-x_wc)]
     """
-    false = negatives * together.sum(1, keepdim=True) * noise(together.sum(0), power=power)
-    return -(together * F.logsigmoid(scores) + false * F.logsigmoid(-scores)).sum() / together.sum()
+    chance = together.sum(1, keepdim=True) * noise(together.sum(0), power=power)
+    true, false = together * F.logsigmoid(scores), negatives * chance * F.logsigmoid(-scores)
+    return -(true + false).sum() / together.sum()
 
 
 def shifted_pmi(
@@ -172,8 +173,8 @@ def shifted_pmi(
 
     Minus infinity for a pair that never occurs. Every word must occur.
     """
-    false = negatives * together.sum(1, keepdim=True) * noise(together.sum(0), power=power)
-    return (together / false).log()
+    chance = together.sum(1, keepdim=True) * noise(together.sum(0), power=power)
+    return (together / (negatives * chance)).log()
 
 
 def place(
