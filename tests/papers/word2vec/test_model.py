@@ -80,7 +80,7 @@ def test_a_step_is_the_authors_update(kind, dtype):
     model = randomised(kind, dtype)
     given, candidates = ([4] if kind is SkipGram else [4, 9, 4, 1]), [6, 4, 11, 2]
     wanted = update(model, given, candidates, rate=0.3)
-    inputs = torch.tensor([4]) if kind is SkipGram else torch.tensor([given + [NOTHING]])
+    inputs = torch.tensor([4]) if kind is SkipGram else torch.tensor([[*given, NOTHING]])
     negative_sampling(model(inputs, torch.tensor([candidates]))).backward()
     torch.optim.SGD(model.parameters(), lr=0.3).step()
     assert close(model.input.weight, wanted[0])
@@ -97,7 +97,7 @@ def test_a_step_touches_one_word_and_its_candidates():
 @DTYPES
 def test_the_loss_is_equation_4(dtype):
     model, given, candidates = randomised(SkipGram, dtype), drawn(BATCH), drawn(BATCH, 1 + NOISE)
-    v, u = model.input.weight, model.output.weight
+    v, u = model.input.weight.detach(), model.output.weight.detach()
     total = 0.0
     for w, (o, *others) in zip(given.tolist(), candidates.tolist(), strict=True):
         total -= math.log(sigmoid(float(u[o] @ v[w])))
@@ -226,13 +226,13 @@ def test_the_expected_loss_is_the_mean_over_pairs_and_draws():
     """All pairs, and for each of them all noise words in proportion to how likely they are."""
     model, together = randomised(SkipGram), counts()
     likely = noise(together.sum(0))
-    scores, total = model(torch.arange(WORDS)), 0.0
+    scores, total = model(torch.arange(WORDS)).detach(), 0.0
     for w in range(WORDS):
         for o in range(WORDS):
             false = sum(float(likely[i] * F.logsigmoid(-scores[w, i])) for i in range(WORDS))
             total -= int(together[w, o]) * (float(F.logsigmoid(scores[w, o])) + NOISE * false)
     found = expected_loss(scores, together, negatives=NOISE)
-    assert close(found, torch.tensor(total / int(together.sum())).double())
+    assert close(found, torch.tensor(total / int(together.sum()), dtype=torch.float64))
 
 
 def test_places_are_sorted_by_cosine():

@@ -19,9 +19,9 @@ def neighbours(panels: Mapping[str, Mapping[str, Sequence[tuple[str, float]]]]) 
     axes = canvas(len(panels), 1, width=6.4, height=sum(0.5 + 0.26 * len(rows) for rows in panels.values()))
     for ax, (title, rows) in zip(axes, panels.items(), strict=True):
         for y, (word, near) in enumerate(rows.items()):
-            ax.text(0, y, word, weight="bold", va="center", fontsize=8, color=COLOURS[0])
+            ax.text(0, y, word, weight="bold", va="center", fontsize=7.5, color=COLOURS[0])
             for i, (other, cosine) in enumerate(near):
-                ax.text(0.2 + 0.2 * i, y, f"{other} {cosine:.2f}", va="center", fontsize=8, color=INK)
+                ax.text(0.14 + 0.26 * i, y, f"{other} {cosine:.2f}", va="center", fontsize=7.5, color=INK)
         ax.set(xlim=(0, 1.2), ylim=(len(rows) - 0.5, -0.5), xticks=[], yticks=[])
         ax.set_title(title, fontsize=9, loc="left")
         ax.spines[:].set_visible(False)

@@ -34,7 +34,7 @@ class Bottleneck(nn.Module):
 
         score of a candidate o = v'_o · h,   h in R^c
 
-    The rows v_w of ``input`` are the word vectors, the rows v'_w of ``output`` those of the words to be predicted. As in
+    The rows v_w of ``input`` are the word vectors, the rows v'_w of ``output`` those of the predicted words. As in
     the authors' code the first start uniform between -1/(2c) and 1/(2c), the second at zero.
 
     Args:
@@ -122,9 +122,7 @@ def kept(counts: Int[Tensor, " v"], *, threshold: int | float = 1e-5) -> Float[T
     return (threshold / frequency).sqrt().clamp(max=1)
 
 
-def windows(
-    sentences: Sequence[Sequence[int]], *, reach: int
-) -> tuple[Int[Tensor, " p"], Int[Tensor, "p n"]]:
+def windows(sentences: Sequence[Sequence[int]], *, reach: int) -> tuple[Int[Tensor, " p"], Int[Tensor, "p n"]]:
     """Every word of a text with the ``n = 2 reach`` places around it in its sentence, ``NOTHING`` beyond its ends.
 
     Raises:
@@ -157,16 +155,14 @@ def expected_loss(
 ) -> Float[Tensor, ""]:
     """``negative_sampling`` as a mean over all pairs of a text and over all draws of noise (Levy and Goldberg).
 
-        -1/|D| Σ_wc [#(w, c) log σ(x_wc) + k #(w) P_n(c) log σ(-x_wc)]
+    -1/|D| Σ_wc [#(w, c) log σ(x_wc) + k #(w) P_n(c) log σ(-x_wc)]
     """
     chance = together.sum(1, keepdim=True) * noise(together.sum(0), power=power)
     true, false = together * F.logsigmoid(scores), negatives * chance * F.logsigmoid(-scores)
     return -(true + false).sum() / together.sum()
 
 
-def shifted_pmi(
-    together: Int[Tensor, "v v"], *, negatives: int, power: int | float = 1.0
-) -> Float[Tensor, "v v"]:
+def shifted_pmi(together: Int[Tensor, "v v"], *, negatives: int, power: int | float = 1.0) -> Float[Tensor, "v v"]:
     """The score of each pair at which ``expected_loss`` is least, were each free (Levy and Goldberg 2014).
 
         x_wc = log #(w, c) / (k #(w) P_n(c));   with power 1 this is PMI(w, c) - log k
@@ -177,9 +173,7 @@ def shifted_pmi(
     return (together / (negatives * chance)).log()
 
 
-def place(
-    vectors: Float[Tensor, "v c"], query: Float[Tensor, " c"], *, word: int, without: Sequence[int] = ()
-) -> int:
+def place(vectors: Float[Tensor, "v c"], query: Float[Tensor, " c"], *, word: int, without: Sequence[int] = ()) -> int:
     """At which place, from 1, a word stands when all are sorted by their cosine with ``query``.
 
     The words ``without`` are left out, as those of the question are in an analogy (1310.4546, section 3).
