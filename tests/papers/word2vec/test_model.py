@@ -56,21 +56,26 @@ def test_one_step_by_hand():
     assert close(model.output.weight, torch.tensor([[3.0, 3.0], [0.5, 1.0], [-0.5, -1.0]]))
 
 
-def update(model, given, candidates, rate):
-    """The authors' loops for one example: the tables after a step; the candidates are different.
+def tabulated(x):
+    """gensim's and word2vec.c's σ: one of 1,000 values between -6 and 6, found by 83 steps a unit."""
+    return sigmoid((int((x + 6) * 83) / 1000 * 2 - 1) * 6)
+
+
+def update(tables, given, candidates, rate, *, sigma=sigmoid):
+    """The authors' loops for one example: both tables after a step; the candidates are different.
 
     With several words given, CBOW, each has its share of the hidden vector's error.
     """
-    v, u = model.input.weight.tolist(), model.output.weight.tolist()
-    h = [sum(v[w][c] for w in given) / len(given) for c in range(WIDTH)]
-    error = [0.0] * WIDTH
+    v, u = (table.tolist() for table in tables)
+    h = [sum(v[w][c] for w in given) / len(given) for c in range(len(v[0]))]
+    error = [0.0] * len(h)
     for d, o in enumerate(candidates):
-        g = ((d == 0) - sigmoid(sum(a * b for a, b in zip(h, u[o], strict=True)))) * rate
+        g = ((d == 0) - sigma(sum(a * b for a, b in zip(h, u[o], strict=True)))) * rate
         error = [e + g * b for e, b in zip(error, u[o], strict=True)]
         u[o] = [b + g * a for a, b in zip(h, u[o], strict=True)]
     for w in given:
         v[w] = [a + e / len(given) for a, e in zip(v[w], error, strict=True)]
-    return [torch.tensor(table, dtype=model.input.weight.dtype) for table in (v, u)]
+    return [torch.tensor(after, dtype=before.dtype) for after, before in zip((v, u), tables, strict=True)]
 
 
 @DTYPES
@@ -79,12 +84,34 @@ def test_a_step_is_the_authors_update(kind, dtype):
     """Outputs and gradients at once: a step of descent on one example against word2vec.c's loops."""
     model = randomised(kind, dtype)
     given, candidates = ([4] if kind is SkipGram else [4, 9, 4, 1]), [6, 4, 11, 2]
-    wanted = update(model, given, candidates, rate=0.3)
+    wanted = update([model.input.weight, model.output.weight], given, candidates, rate=0.3)
     inputs = torch.tensor([4]) if kind is SkipGram else torch.tensor([[*given, NOTHING]])
     negative_sampling(model(inputs, torch.tensor([candidates]))).backward()
     torch.optim.SGD(model.parameters(), lr=0.3).step()
     assert close(model.input.weight, wanted[0])
     assert close(model.output.weight, wanted[1])
+
+
+@pytest.mark.parametrize("kind", [SkipGram, CBOW])
+def test_two_steps_give_the_numbers_of_gensim(kind):
+    """Recorded from gensim 4.4.0: the text is "a b", the noise c. With its table of σ they are the same numbers."""
+    v, u = [[0.5, -0.3], [0.2, 0.7], [-0.4, 0.6]], [[0.1, 0.9], [-0.6, 0.2], [0.8, -0.5]]
+    recorded = (
+        torch.tensor([[0.24701735, -0.15227488], [0.10345794, 0.86186421], [-0.4, 0.6]]),
+        torch.tensor([[0.12109619, 0.97383666], [-0.51077437, 0.14646462], [0.67887497, -0.53709239]]),
+    )
+    model, tables = kind(3, dim=2), [torch.tensor(v), torch.tensor(u)]
+    model.input.weight.data, model.output.weight.data = (table.clone() for table in tables)
+    descent = torch.optim.SGD(model.parameters(), lr=0.3)
+    for word, neighbour in ((1, 0), (0, 1)):
+        tables = update(tables, [word], [neighbour, 2], rate=0.3, sigma=tabulated)
+        given = torch.tensor([word] if kind is SkipGram else [[word]])
+        descent.zero_grad()
+        negative_sampling(model(given, torch.tensor([[neighbour, 2]]))).backward()
+        descent.step()
+    for table, ours, theirs in zip(tables, (model.input.weight, model.output.weight), recorded, strict=True):
+        assert close(table, theirs)
+        assert (ours - theirs).abs().max().item() < 0.3 * 0.02  # of a rate of 0.3, what the table leaves
 
 
 def test_a_step_touches_one_word_and_its_candidates():

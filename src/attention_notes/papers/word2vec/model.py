@@ -16,6 +16,7 @@ Departures:
       code gives each of them the whole.
     - ``windows`` takes the same number of words on either side. The authors' code draws it anew for each word, from
       one to the window's size, so that nearer words are met more often.
+    - σ is computed. The authors' code, and gensim, take it from a table of 1,000 values between -6 and 6.
     - ``kept`` is equation 5. The authors' code keeps a word with √(t/f) + t/f.
 """
 
