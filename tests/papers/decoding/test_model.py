@@ -59,7 +59,7 @@ def exhaustive(kind, table, *, penalty, limit=LIMIT, vocabulary=5):
     padded = torch.tensor([t + (END,) * (limit - len(t)) for t in texts])
     first = torch.ones(len(texts), dtype=torch.int64)
     found = log_probabilities(kind(table, len(texts)), first, padded, end=END).sum(1)
-    scored = zip((found / torch.tensor([penalty(len(t)) for t in texts])).tolist(), texts, strict=True)
+    scored = zip((found / torch.tensor([penalty(len(t)) for t in texts], dtype=torch.float64)).tolist(), texts, strict=True)
     return sorted(scored, reverse=True)
 
 

@@ -139,7 +139,8 @@ def beam_search(
         if width != beams or not torch.equal(rows, torch.arange(size * beams, device=device)):
             state.reorder(rows)
         logits = state.step(texts[..., length - 1].flatten())
-    return Beams(best.tokens[..., :length], best.scores)
+    missing = best.scores.eq(-math.inf)[..., None]  # there are fewer than K texts
+    return Beams(best.tokens[..., :length].masked_fill(missing, padding), best.scores)
 
 
 def _merge(best: Beams, new: Beams) -> Beams:
