@@ -29,6 +29,7 @@ def main() -> int:
     half = {name: tensor.detach().cpu().to(torch.float16).contiguous() for name, tensor in weights.items()}
     unfinished = FILE.with_suffix(".part")
     save_file(half, unfinished, metadata={"characters": "".join(space["characters"].characters)})
+    unfinished.chmod(0o644)
     unfinished.replace(FILE)
     print(f"{FILE.relative_to(ROOT)}: {FILE.stat().st_size / 1000:.0f} kB")
     return 0
