@@ -116,6 +116,44 @@ def test_local_p_equals_equations_9_and_10_written_as_loops(dtype):
     assert all(p.grad is None for p in made.parameters())
 
 
+# What GlobalAttention of OpenNMT-py 3.5.1 (onmt/modules/global_attention.py) gives for the tensors of the test: the
+# weights of two target words, and its output, which has a tanh except for the score that it calls mlp, our Concat.
+ONMT = {
+    Dot: (
+        [0.387111306795, 0.06693888144, 0.545949811764, 0, 0.171534015902, 0.71115012737, 0.117315856728, 0],
+        [0.737437451437, 0.672667504955, 0.552094870703, -0.725751670603, -0.569977976334, -0.312857440706],
+    ),
+    General: (
+        [0.310423357738, 0.385778885866, 0.303797756396, 0, 0.34401792469, 0.302824666552, 0.353157408758, 0],
+        [0.555522200678, 0.265044953297, -0.104526119852, -0.448041138798, 0.073451820334, 0.55359749816],
+    ),
+    Concat: (
+        [0.32391280736, 0.352600706694, 0.323486485946, 0, 0.341020631792, 0.344118149826, 0.314861218381, 0],
+        [0.661668423669, 0.329945189653, -0.028061289012, -0.52073801523, 0.00538976954, 0.531088208358],
+    ),
+}
+
+
+@SCORES
+def test_weights_and_attentional_states_are_those_of_opennmt(score):
+    def wave(*shape, start):
+        return torch.sin(start + torch.arange(math.prod(shape), dtype=torch.float64)).reshape(shape)
+
+    made = Global(DIM, score=score).double()
+    with torch.no_grad():
+        if score is General:  # theirs reads the target with this matrix, ours the source with the transposed one
+            made.score.source.weight.copy_(wave(DIM, DIM, start=4).mT)
+        if score is Concat:
+            made.score.target.weight.copy_(wave(DIM, DIM, start=4))
+            made.score.source.weight.copy_(wave(DIM, DIM, start=5))
+            made.score.v.weight.copy_(wave(1, DIM, start=6))
+    h, memory = wave(1, 2, DIM, start=1), wave(1, 4, DIM, start=2)
+    context, weights = made(h, memory, seen=torch.arange(4)[None] < 3)
+    combined = torch.cat([context, h], -1) @ wave(DIM, 2 * DIM, start=3).mT
+    for ours, theirs in zip((weights, combined if score is Concat else combined.tanh()), ONMT[score], strict=True):
+        assert close(ours.flatten(), torch.tensor(theirs, dtype=torch.float64))
+
+
 def test_a_location_score_does_not_read_the_source():
     made, (h, memory) = Global(DIM, score=partial(Location, length=5)), states()
     weights = made(h, memory)[1]
