@@ -39,9 +39,7 @@ def agree(ours, theirs, inputs, parameters=()):
     wanted = [*inputs, *parameters]
     probe = torch.randn_like(ours)
     grads = [torch.autograd.grad((out * probe).sum(), wanted, allow_unused=True) for out in (ours, theirs)]
-    return close(ours, theirs) and all(
-        (p is None and q is None) or close(p, q) for p, q in zip(*grads, strict=True)
-    )
+    return close(ours, theirs) and all((p is None and q is None) or close(p, q) for p, q in zip(*grads, strict=True))
 
 
 def states(dtype=torch.float32, n=N, m=M):
@@ -172,7 +170,11 @@ def test_a_window_over_everything_is_global_attention():
 
 def test_weights_sum_to_one_except_those_of_local_p_which_lose_the_gaussian():
     h, memory = states()
-    for kind, sums_to_one in ((Global, True), (partial(Monotonic, reach=2), True), (partial(Predictive, reach=2), False)):
+    for kind, sums_to_one in (
+        (Global, True),
+        (partial(Monotonic, reach=2), True),
+        (partial(Predictive, reach=2), False),
+    ):
         total = kind(DIM, score=Dot)(h, memory)[1].sum(-1)
         assert close(total, torch.ones_like(total)) is sums_to_one
         assert (total <= 1 + 1e-6).all()

@@ -22,7 +22,9 @@ from torch import Tensor
 
 from attention_notes.nn.decoding import DecodingState
 
-LengthPenalty = Callable[[int], float]  # what the log-probability of a text of n tokens, its end included, is divided by
+LengthPenalty = Callable[
+    [int], float
+]  # what the log-probability of a text of n tokens, its end included, is divided by
 Adjust = Callable[[Tensor], Tensor]  # logits to logits
 
 
@@ -49,6 +51,11 @@ class Beams(NamedTuple):
 def power(alpha: float) -> LengthPenalty:
     """n^alpha: 0 leaves the sum of the logarithms, 1 makes it their mean, and more is in favour of longer texts."""
     return lambda n: float(n) ** alpha
+
+
+def per_token(n: int) -> float:
+    """``power(1)``: the score is the mean log-probability of a token."""
+    return float(n)
 
 
 def gnmt(alpha: float) -> LengthPenalty:
@@ -80,7 +87,7 @@ def beam_search(
     beams: int,
     end: int,
     limit: int,
-    length_penalty: LengthPenalty = power(1.0),
+    length_penalty: LengthPenalty = per_token,
     stopping: Stopping = at_this_length,
     padding: int = 0,
 ) -> Beams:
@@ -282,6 +289,7 @@ def _numbers(logits: Float[Tensor, "b v"]) -> Float[Tensor, "b v"]:
     """The logits, if there is a likeliest among them."""
     if bad := logits.isnan().any(-1).nonzero().flatten().tolist():
         raise ValueError(
-            f"the logits of rows {bad[:5]} after the first token are not numbers: an empty source, or a model that diverged?"
+            f"the logits of rows {bad[:5]} after the first token are not numbers: an empty source, or a model that "
+            "diverged?"
         )
     return logits

@@ -5,8 +5,8 @@ looks at all of them or at a window, and is told at the next step what it made o
 
 Departures: none from the equations. Where the text is silent: words are numbered from 1; a window of local-m that lies
 wholly beyond the source gives a context of zeros; local attention computes all scores and masks those outside of the
-window, so that it costs no less than the global one; dropout is on what each LSTM layer reads from below, and on what the
-last one gives, as Zaremba et al. 2014 have it, whom the paper follows. The sources are reversed by whoever gives them.
+window, so that it costs no less than the global one; dropout is on what each LSTM layer reads from below, and on what
+the last one gives, as Zaremba et al. 2014 have it, whom the paper follows. The sources are reversed by whoever gives them.
 """
 
 from collections.abc import Callable, Sequence
@@ -190,7 +190,7 @@ class Predictive(Global):
         p_t = S sigmoid(v_pᵀ tanh(W_p h_t))                         (9), for S source words
         a_t(s) = align(h_t, h_s) exp(-(s - p_t)² / (2 σ²)),  σ = D/2    (10)
 
-    The weights of a word do not sum to one: the factor comes after the softmax. It is what gives v_p and W_p a gradient.
+    The weights of a word do not sum to one: the factor comes after the softmax. It gives v_p and W_p a gradient.
 
     Arguments and errors as in ``Monotonic``.
     """
@@ -372,9 +372,7 @@ class Decoding:
         """Append one token to each text; returns the logits of the token after it."""
         decoder, x = self.decoder, self.decoder.embedding(tokens)
         h, self.state = decoder.stack(torch.cat([x, self.fed], -1) if decoder.feeding else x, self.state)
-        context, weights = decoder.attention(
-            h[:, None], self.memory, keys=self.keys, seen=self.seen, start=self.word
-        )
+        context, weights = decoder.attention(h[:, None], self.memory, keys=self.keys, seen=self.seen, start=self.word)
         self.fed, self.weights = decoder.combine(torch.cat([context[:, 0], h], -1)).tanh(), weights[:, 0]
         self.word += 1
         return decoder.output(self.fed)
