@@ -3,10 +3,11 @@
 In one sentence: a translator scores its own state against the states of the source, by a product or a small network,
 looks at all of them or at a window, and is told at the next step what it made of that look.
 
-Departures: none from the equations. Where the text is silent: words are numbered from 1; a window of local-m that lies
-wholly beyond the source gives a context of zeros; local attention computes all scores and masks those outside of the
-window, so that it costs no less than the global one; dropout is on what each LSTM layer reads from below, and on what
-the last one gives, as Zaremba et al. 2014 have it, whom the paper follows. The sources are reversed by whoever gives them.
+Departures: none from the equations. Where the text is silent: words are numbered from 1; a window of local-m that
+lies wholly beyond the source gives a context of zeros; local attention computes all scores and masks those outside of
+the window, so that it costs no less than the global one; dropout is on what each LSTM layer reads from below, and on
+what the last one gives, as Zaremba et al. 2014 have it, whom the paper follows. The sources are reversed by whoever
+gives them.
 """
 
 from collections.abc import Callable, Sequence
