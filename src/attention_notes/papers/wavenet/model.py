@@ -291,7 +291,7 @@ def doubling(limit: int, *, blocks: int = 1) -> tuple[int, ...]:
 def encode(signal: Float[Tensor, "*b"], *, mu: int = 255) -> Int[Tensor, "*b"]:
     """A signal from -1 to 1 as tokens 0 to μ (section 2.2): companded, so that quiet parts have the finer steps.
 
-        f(x) = sign(x) ln(1 + μ |x|) / ln(1 + μ)
+        f(x) = sign(x) ln(1 + μ abs(x)) / ln(1 + μ)
 
     What lies beyond -1 and 1 is taken for the bound.
     """
