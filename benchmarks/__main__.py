@@ -102,7 +102,7 @@ def quick(clock: Clock, recorded: dict[str, Any], names: list[str], *, seconds: 
     It fell if the whole of its interval lies below the recorded ratio by more than that share of it.
     """
     threads, compared = torch.get_num_threads(), 0
-    here, there = machine(clock.device)["device"], recorded.get("machine", {}).get("device", "another machine")
+    here, there = kind(machine(clock.device)), kind(recorded.get("machine", {}))
     if here != there:
         print(f"recorded on {there}, and this is {here}: ratios are compared, which differ less than times")
     fell: list[str] = []
@@ -155,6 +155,11 @@ def machine(device: torch.device) -> dict[str, Any]:
     name = names[0] if names else platform.processor() or platform.machine()
     capability = torch.backends.cpu.get_cpu_capability()
     return {"device": name, "cores": os.cpu_count(), "vectors": capability, "python": platform.python_version()}
+
+
+def kind(machine: dict[str, Any]) -> str:
+    """The make of a machine, and the instruction set that PyTorch's kernels take there: makers reuse names."""
+    return " with ".join(machine[key] for key in ("device", "vectors") if key in machine) or "another machine"
 
 
 def _lines(path: str) -> list[str]:

@@ -269,6 +269,16 @@ def test_the_quick_check_fails_when_a_ratio_fell_and_passes_when_it_did_not(reco
     assert "✓ DNL block" in capsys.readouterr().out
 
 
+def test_the_quick_check_says_so_on_a_machine_of_another_make_or_instruction_set(recorded, capsys):
+    here = command.machine(torch.device("cpu"))
+    asked = recorded(1e-6)
+    path = Path(asked[-1])
+    for there, said in ((here, False), ({**here, "vectors": "VSX"}, True), ({**here, "device": "Abacus"}, True)):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "machine": there}))
+        assert command.main(asked) == 0
+        assert ("ratios are compared" in capsys.readouterr().out) is said
+
+
 def test_a_ratio_fell_if_its_whole_interval_is_below_what_the_control_allows(recorded, monkeypatch, capsys):
     monkeypatch.setattr(command, "in_its_own_process", lambda *_: {"ratio": (1.0, 0.97, 1.04)})
     assert command.main(recorded(1.15)) == 0  # 1.15, less a tenth, is 1.035

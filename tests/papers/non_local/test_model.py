@@ -248,7 +248,11 @@ def test_parity_with_timm_whose_scores_are_scaled_by_the_root_of_the_outer_width
         if name != "z.bias":
             part, rest = name.split(".")
             mine = dict(ours.named_parameters())[f"{names[part]}.{rest}"]
-            assert close(gradients(ours(x), mine)[0], gradients(theirs(x), p)[0])
+            found, expected = gradients(ours(x), mine)[0], gradients(theirs(x), p)[0]
+            if name == "p.bias":  # the softmax cannot see it: what is left of its gradient is rounding
+                size = gradients(theirs(x), theirs.p.weight)[0].abs().max()
+                found, expected = found / size, expected / size
+            assert close(found, expected)
 
 
 def test_two_positions_by_hand():
