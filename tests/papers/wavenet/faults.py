@@ -5,8 +5,8 @@ from tests.planting import Fault
 FAULTS = {
     "zeros stand on both sides": Fault(
         "papers/wavenet/model.py",
-        "F.pad(x.mT, (self.reach, 0))",
-        "F.pad(x.mT, (self.reach - self.reach // 2, self.reach // 2))",
+        "F.pad(x.transpose(1, 2), (self.reach, 0))",
+        "F.pad(x.transpose(1, 2), (self.reach - self.reach // 2, self.reach // 2))",
         "papers/wavenet/test_model.py::test_what_comes_later_changes_nothing_before",
     ),
     "the queue is read without its dilation": Fault(

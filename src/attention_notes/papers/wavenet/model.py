@@ -55,7 +55,7 @@ class CausalConvolution(nn.Conv1d):
 
     def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n s"]:
         """All positions at once."""
-        return super().forward(F.pad(x.mT, (self.reach, 0))).mT
+        return super().forward(F.pad(x.transpose(1, 2), (self.reach, 0))).transpose(1, 2)
 
     def queue(self, batch: int) -> Queue:
         """What stands before the first position."""
@@ -65,7 +65,7 @@ class CausalConvolution(nn.Conv1d):
         """The next position alone; it enters the queue, and the oldest one leaves."""
         taps = torch.cat([*islice(queue, 0, None, self.dilation[0]), x], 1)
         queue.append(x)
-        return F.conv1d(taps.mT, self.weight, self.bias).mT
+        return F.conv1d(taps.transpose(1, 2), self.weight, self.bias).transpose(1, 2)
 
 
 class Layer(nn.Module):
@@ -291,7 +291,7 @@ def doubling(limit: int, *, blocks: int = 1) -> tuple[int, ...]:
 def encode(signal: Float[Tensor, "*b"], *, mu: int = 255) -> Int[Tensor, "*b"]:
     """A signal from -1 to 1 as tokens 0 to μ (section 2.2): companded, so that quiet parts have the finer steps.
 
-        f(x) = sign(x) ln(1 + μ |x|) / ln(1 + μ)
+        f(x) = sign(x) ln(1 + μ abs(x)) / ln(1 + μ)
 
     What lies beyond -1 and 1 is taken for the bound.
     """

@@ -154,9 +154,9 @@ def co_occurrences(found: Int[Tensor, "q 2"], *, words: int) -> Int[Tensor, "v v
 def expected_loss(
     scores: Float[Tensor, "v v"], together: Int[Tensor, "v v"], *, negatives: int, power: int | float = 0.75
 ) -> Float[Tensor, ""]:
-    """``negative_sampling`` as a mean over all pairs of a text and over all draws of noise (Levy and Goldberg).
+    """``negative_sampling`` as a mean over the N pairs of a text and over all draws of noise (Levy and Goldberg).
 
-    -1/|D| Σ_wc [#(w, c) log σ(x_wc) + k #(w) P_n(c) log σ(-x_wc)]
+    -1/N Σ_wc [#(w, c) log σ(x_wc) + k #(w) P_n(c) log σ(-x_wc)]
     """
     chance = together.sum(1, keepdim=True) * noise(together.sum(0), power=power)
     true, false = together * F.logsigmoid(scores), negatives * chance * F.logsigmoid(-scores)
