@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+
 from attention_notes.nn.decoding import greedy
 from attention_notes.papers.decoding import (
     at_this_length,
@@ -59,7 +60,9 @@ def exhaustive(kind, table, *, penalty, limit=LIMIT, vocabulary=5):
     padded = torch.tensor([t + (END,) * (limit - len(t)) for t in texts])
     first = torch.ones(len(texts), dtype=torch.int64)
     found = log_probabilities(kind(table, len(texts)), first, padded, end=END).sum(1)
-    scored = zip((found / torch.tensor([penalty(len(t)) for t in texts], dtype=torch.float64)).tolist(), texts, strict=True)
+    scored = zip(
+        (found / torch.tensor([penalty(len(t)) for t in texts], dtype=torch.float64)).tolist(), texts, strict=True
+    )
     return sorted(scored, reverse=True)
 
 
@@ -74,9 +77,7 @@ def texts_of(tokens, padding=0):
 def test_a_beam_that_is_wide_enough_finds_what_exhaustive_search_finds(kind, penalty):
     for seed in range(3):
         table = random_table(seed, rows=5 if kind is Chain else 1009)
-        wide = beam_search(
-            kind(table, 1), torch.tensor([1]), beams=1400, end=END, limit=LIMIT, length_penalty=penalty
-        )
+        wide = beam_search(kind(table, 1), torch.tensor([1]), beams=1400, end=END, limit=LIMIT, length_penalty=penalty)
         wanted = exhaustive(kind, table, penalty=penalty)
         count = len(wanted)
         torch.testing.assert_close(
@@ -84,7 +85,9 @@ def test_a_beam_that_is_wide_enough_finds_what_exhaustive_search_finds(kind, pen
         )
         scores = {text: score for score, text in wanted}  # in a chain two texts may have the same steps
         found = texts_of(wide.tokens[0, :count])
-        torch.testing.assert_close([scores[text] for text in found], wide.scores[0, :count].tolist(), atol=1e-10, rtol=0)
+        torch.testing.assert_close(
+            [scores[text] for text in found], wide.scores[0, :count].tolist(), atol=1e-10, rtol=0
+        )
         assert len({*found}) == count
 
 
@@ -107,14 +110,22 @@ def test_one_beam_is_greedy_search(kind):
 def test_by_hand():
     # After 1: 3 with 0.6, 4 with 0.4. After 3: 3 or 4 evenly. After 4: 3 with 0.05, 4 with 0.95. Greedy takes 3.
     table = torch.full((5, 5), -math.inf)
-    table[1, 3:], table[3, 3:], table[4, 3:] = (
-        torch.tensor(p).log() for p in ((0.6, 0.4), (0.5, 0.5), (0.05, 0.95))
-    )
+    table[1, 3:], table[3, 3:], table[4, 3:] = (torch.tensor(p).log() for p in ((0.6, 0.4), (0.5, 0.5), (0.05, 0.95)))
     first, options = torch.tensor([1]), {"end": END, "limit": 2, "length_penalty": power(0.0)}
     assert greedy(Chain(table, 1), first, end=END, limit=2)[0, 0] == 3
     two = beam_search(Chain(table, 1), first, beams=2, **options)
     assert two.tokens[0, 0].tolist() == [4, 4]
     torch.testing.assert_close(two.scores[0].exp(), torch.tensor([0.38, 0.3]))
+
+
+def test_without_a_penalty_the_score_is_the_mean_over_tokens():
+    table, first = random_table(2, rows=1009), torch.tensor([0, 1, 3])
+    plain, mean = (
+        beam_search(Longer(table, 3), first, beams=3, end=END, limit=LIMIT, **given)
+        for given in ({}, {"length_penalty": power(1.0)})
+    )
+    assert torch.equal(plain.scores, mean.scores)
+    assert torch.equal(plain.tokens, mean.tokens)
 
 
 def test_a_wider_beam_can_find_a_less_likely_text():
@@ -168,9 +179,7 @@ def test_beams_equal_those_of_transformers(pair, alpha, stopping, theirs):
     ours, peer, source = pair
     options = {"num_beams": 4, "num_return_sequences": 4, "do_sample": False, "output_scores": True}
     options |= {"length_penalty": alpha, "early_stopping": theirs, "max_new_tokens": 12}
-    found = peer.generate(
-        source, attention_mask=torch.ones_like(source), return_dict_in_generate=True, **options
-    )
+    found = peer.generate(source, attention_mask=torch.ones_like(source), return_dict_in_generate=True, **options)
     mine = beam_search(
         ours.begin(source), torch.ones_like(source[:, 0]), beams=4, end=END, limit=12,
         length_penalty=power(alpha), stopping=stopping,
@@ -203,8 +212,14 @@ def test_samples_have_the_frequencies_of_the_distribution():
     logits = torch.tensor([0.1, 0.2, 0.0, 0.3, 0.4]).log().expand(5, 5)
     first = torch.ones(20_000, dtype=torch.int64)
     for choose in ((), (temperature(0.5),), (top_k(2),), (temperature(2.0), nucleus(0.7))):
+        seeded = torch.Generator().manual_seed(0)
         drawn = sample(
-            Chain(logits, len(first)), first, choose=choose, end=END, limit=1, generator=torch.Generator().manual_seed(0)
+            Chain(logits, len(first)),
+            first,
+            choose=choose,
+            end=END,
+            limit=1,
+            generator=torch.Generator().manual_seed(0),
         )
         wanted = logits[:1]
         for adjust in choose:

@@ -22,7 +22,9 @@ from torch import Tensor
 
 from attention_notes.nn.decoding import DecodingState
 
-LengthPenalty = Callable[[int], float]  # what the log-probability of a text of n tokens, its end included, is divided by
+LengthPenalty = Callable[
+    [int], float
+]  # what the log-probability of a text of n tokens, its end included, is divided by
 Adjust = Callable[[Tensor], Tensor]  # logits to logits
 
 
@@ -80,7 +82,7 @@ def beam_search(
     beams: int,
     end: int,
     limit: int,
-    length_penalty: LengthPenalty = power(1.0),
+    length_penalty: LengthPenalty = float,
     stopping: Stopping = at_this_length,
     padding: int = 0,
 ) -> Beams:
@@ -95,7 +97,7 @@ def beam_search(
         beams: the width K; it may be larger than the vocabulary.
         end: the token that ends a text.
         limit: the largest number of tokens, the end included.
-        length_penalty: ``power`` or ``gnmt``, or a function of the length, monotone and positive.
+        length_penalty: ``power`` or ``gnmt``, or a function of the length, monotone and positive; n itself if none is given.
         stopping: ``at_this_length``, as transformers has it; ``when_full``; or ``no_better_possible``, the safe one.
         padding: what fills the texts that end before the longest.
 
@@ -282,6 +284,7 @@ def _numbers(logits: Float[Tensor, "b v"]) -> Float[Tensor, "b v"]:
     """The logits, if there is a likeliest among them."""
     if bad := logits.isnan().any(-1).nonzero().flatten().tolist():
         raise ValueError(
-            f"the logits of rows {bad[:5]} after the first token are not numbers: an empty source, or a model that diverged?"
+            f"the logits of rows {bad[:5]} after the first token are not numbers: "
+            "is a source empty, or did the training diverge?"
         )
     return logits
