@@ -97,7 +97,7 @@ def beam_search(
         beams: the width K; it may be larger than the vocabulary.
         end: the token that ends a text.
         limit: the largest number of tokens, the end included.
-        length_penalty: ``power`` or ``gnmt``, or a function of the length, monotone and positive; n itself if none is given.
+        length_penalty: ``power``, ``gnmt`` or another monotone function of the length; n itself if none is given.
         stopping: ``at_this_length``, as transformers has it; ``when_full``; or ``no_better_possible``, the safe one.
         padding: what fills the texts that end before the longest.
 
