@@ -14,7 +14,7 @@ SIZES = {"layers": 1, "dim": 64, "hidden": 128, "heads": 4, "dropout": 0.0}
 
 
 def date_reader() -> tuple[Transformer, Characters]:
-    """The model, in evaluation mode, on the CPU, in single precision, and the characters that it reads and writes."""
+    """The model, in evaluation mode, on the CPU and in single precision, and the characters that it knows."""
     file = resources.files("attention_notes.chapters.data") / "date_reader.safetensors"
     with resources.as_file(file) as path, safe_open(path, framework="pt") as stored:
         characters = Characters([stored.metadata()["characters"]])

@@ -118,6 +118,16 @@ def test_by_hand():
     torch.testing.assert_close(two.scores[0].exp(), torch.tensor([0.38, 0.3]))
 
 
+def test_without_a_penalty_the_score_is_the_mean_over_tokens():
+    table, first = random_table(2, rows=1009), torch.tensor([0, 1, 3])
+    plain, mean = (
+        beam_search(Longer(table, 3), first, beams=3, end=END, limit=LIMIT, **given)
+        for given in ({}, {"length_penalty": power(1.0)})
+    )
+    assert torch.equal(plain.scores, mean.scores)
+    assert torch.equal(plain.tokens, mean.tokens)
+
+
 def test_a_wider_beam_can_find_a_less_likely_text():
     worse = 0
     for seed in range(300):
@@ -202,6 +212,7 @@ def test_samples_have_the_frequencies_of_the_distribution():
     logits = torch.tensor([0.1, 0.2, 0.0, 0.3, 0.4]).log().expand(5, 5)
     first = torch.ones(20_000, dtype=torch.int64)
     for choose in ((), (temperature(0.5),), (top_k(2),), (temperature(2.0), nucleus(0.7))):
+        seeded = torch.Generator().manual_seed(0)
         drawn = sample(
             Chain(logits, len(first)),
             first,

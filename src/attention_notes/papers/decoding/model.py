@@ -87,7 +87,7 @@ def beam_search(
     beams: int,
     end: int,
     limit: int,
-    length_penalty: LengthPenalty = per_token,
+    length_penalty: LengthPenalty = float,
     stopping: Stopping = at_this_length,
     padding: int = 0,
 ) -> Beams:
@@ -102,7 +102,7 @@ def beam_search(
         beams: the width K; it may be larger than the vocabulary.
         end: the token that ends a text.
         limit: the largest number of tokens, the end included.
-        length_penalty: ``power`` or ``gnmt``, or a function of the length, monotone and positive.
+        length_penalty: ``power``, ``gnmt`` or another monotone function of the length; n itself if none is given.
         stopping: ``at_this_length``, as transformers has it; ``when_full``; or ``no_better_possible``, the safe one.
         padding: what fills the texts that end before the longest.
 
@@ -289,7 +289,7 @@ def _numbers(logits: Float[Tensor, "b v"]) -> Float[Tensor, "b v"]:
     """The logits, if there is a likeliest among them."""
     if bad := logits.isnan().any(-1).nonzero().flatten().tolist():
         raise ValueError(
-            f"the logits of rows {bad[:5]} after the first token are not numbers: an empty source, or a model that "
-            "diverged?"
+            f"the logits of rows {bad[:5]} after the first token are not numbers: "
+            "is a source empty, or did the training diverge?"
         )
     return logits
