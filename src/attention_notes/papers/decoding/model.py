@@ -22,9 +22,8 @@ from torch import Tensor
 
 from attention_notes.nn.decoding import DecodingState
 
-LengthPenalty = Callable[
-    [int], float
-]  # what the log-probability of a text of n tokens, its end included, is divided by
+# What the log-probability of a text of n tokens, its end included, is divided by.
+LengthPenalty = Callable[[int], float]
 Adjust = Callable[[Tensor], Tensor]  # logits to logits
 
 
@@ -51,11 +50,6 @@ class Beams(NamedTuple):
 def power(alpha: float) -> LengthPenalty:
     """n^alpha: 0 leaves the sum of the logarithms, 1 makes it their mean, and more is in favour of longer texts."""
     return lambda n: float(n) ** alpha
-
-
-def per_token(n: int) -> float:
-    """``power(1)``: the score is the mean log-probability of a token."""
-    return float(n)
 
 
 def gnmt(alpha: float) -> LengthPenalty:
@@ -102,7 +96,7 @@ def beam_search(
         beams: the width K; it may be larger than the vocabulary.
         end: the token that ends a text.
         limit: the largest number of tokens, the end included.
-        length_penalty: ``power``, ``gnmt`` or another monotone function of the length; n itself if none is given.
+        length_penalty: ``power``, ``gnmt`` or another monotone, positive function of the length; n itself unless given.
         stopping: ``at_this_length``, as transformers has it; ``when_full``; or ``no_better_possible``, the safe one.
         padding: what fills the texts that end before the longest.
 
