@@ -13,7 +13,7 @@ FAULTS = {
         "papers/decoding/model.py",
         "if width != beams or not torch.equal(rows, torch.arange(size * beams, device=device)):",
         "if width != beams:",
-        "papers/decoding/test_model.py::test_a_batch_is_its_texts_one_by_one_and_rows_move_only_when_they_change",
+        "papers/decoding/test_model.py::test_a_beam_that_is_wide_enough_finds_what_exhaustive_search_finds",
     ),
     "rows of one text are taken for those of another": Fault(
         "papers/decoding/model.py",
