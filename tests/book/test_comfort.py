@@ -203,7 +203,7 @@ def test_previous_and_next_follow_the_order_of_the_book_and_name_their_pages(sit
 def test_the_glossary_has_each_term_in_both_languages_with_a_link_to_its_section(site):
     glossary = text(site / "book/pages/glossary.html")
     entries = re.findall(r"((?:<dt\b.*?</dt>\s*)+)<dd>(.*?)</dd>", glossary, re.DOTALL)
-    assert 50 <= len(entries) <= 90
+    assert len(entries) >= 50
     for terms, said in entries:
         assert 'lang="zh"' in terms, terms
         assert len(re.findall("<dt", terms)) >= 2

@@ -38,7 +38,9 @@ def resolver(app: Sphinx, docname: str) -> Resolve:
             place, anchor, title = labels[target][0], labels[target][1], labels[target][-1]
             if role == "ref":
                 return f"[{words or title}]({page(place)}#{anchor})"
-            name = f"Figure {'.'.join(map(str, env.toc_fignumbers[place]['figure'][anchor]))}"
+            # A notebook stands alone: its figures are numbered without the chapter's number, which moves with the book.
+            number = env.toc_fignumbers[place]["figure"][anchor][-1]
+            name = f"Figure {number}" if place == docname else f"Figure {number} of {env.titles[place].astext()}"
             return f"**{name}.**" if role == "figure" else f"[{name}]({page(place)}#{anchor})"
         raise ValueError(f"the role {{{role}}} has no plain form for Colab")
 

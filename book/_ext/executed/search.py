@@ -43,11 +43,19 @@ function splitQuery(query) {
   return runs.flatMap((run) => (/\p{Script=Han}/u.test(run) ? cut(run) : run));
 }
 
-// Pages with the same score stand in the order of the book, and before those that have no number. Scores are whole.
-addEventListener("DOMContentLoaded", () => {
-  if (typeof Scorer !== "undefined")
-    Scorer.score = ([, title, , , score]) => score - Math.min(Number.parseInt(title) || 999, 999) / 1000;
-});
+// Pages with the same score stand in the order of the book, and before those that have no number. Scores are whole, and
+// all but the first are those that Sphinx has unless it finds a Scorer.
+var Scorer = {
+  score: ([, title, , , score]) => score - Math.min(Number.parseInt(title) || 999, 999) / 1000,
+  objNameMatch: 11,
+  objPartialMatch: 6,
+  objPrio: { 0: 15, 1: 5, 2: -5 },
+  objPrioDefault: 0,
+  title: 15,
+  partialTitle: 7,
+  term: 5,
+  partialTerm: 2,
+};
 """.replace("LONGEST", str(LONGEST))
 
     def split(self, input: str) -> list[str]:

@@ -213,14 +213,7 @@ def test_samples_have_the_frequencies_of_the_distribution():
     first = torch.ones(20_000, dtype=torch.int64)
     for choose in ((), (temperature(0.5),), (top_k(2),), (temperature(2.0), nucleus(0.7))):
         seeded = torch.Generator().manual_seed(0)
-        drawn = sample(
-            Chain(logits, len(first)),
-            first,
-            choose=choose,
-            end=END,
-            limit=1,
-            generator=torch.Generator().manual_seed(0),
-        )
+        drawn = sample(Chain(logits, len(first)), first, choose=choose, end=END, limit=1, generator=seeded)
         wanted = logits[:1]
         for adjust in choose:
             wanted = adjust(wanted)

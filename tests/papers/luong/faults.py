@@ -11,8 +11,8 @@ FAULTS = {
     ),
     "the attentional state is not fed": Fault(
         "papers/luong/model.py",
-        "torch.cat([x, self.fed], -1)",
-        "torch.cat([x, 0 * self.fed], -1)",
+        "torch.cat([x, before.fed], -1)",
+        "torch.cat([x, 0 * before.fed], -1)",
         "papers/luong/test_model.py::test_the_whole_model_equals_an_lstm_and_equations_5_to_7_written_out",
     ),
     "padding moves the encoder": Fault(

@@ -248,7 +248,7 @@ def test_input_feeding_lets_a_step_know_where_the_step_before_looked():
         first, second = model.begin(source), model.begin(source)
         first.step(target[:, 0])
         second.step(target[:, 0])
-        second.fed = second.fed + 1
+        second.last = second.last._replace(fed=second.last.fed + 1)
         assert torch.equal(first.step(target[:, 1]), second.step(target[:, 1])) is not feeding
 
 

@@ -12,7 +12,7 @@ gives them.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +35,7 @@ class Dot(nn.Module):
 
     def forward(self, h: Float[Tensor, "b n c"], keys: Float[Tensor, "b m c"]) -> Float[Tensor, "b n m"]:
         """All pairs of a target state and a source state."""
-        return h @ keys.mT
+        return h @ keys.transpose(1, 2)
 
 
 class General(nn.Module):
@@ -51,7 +51,7 @@ class General(nn.Module):
 
     def forward(self, h: Float[Tensor, "b n c"], keys: Float[Tensor, "b m c"]) -> Float[Tensor, "b n m"]:
         """All pairs."""
-        return h @ keys.mT
+        return h @ keys.transpose(1, 2)
 
 
 class Concat(nn.Module):
@@ -216,7 +216,7 @@ class Predictive(Global):
 
 def places(seen: Bool[Tensor, "b m"]) -> Int[Tensor, "b 1 m"]:
     """The number of each source word, from 1; padding is not counted."""
-    return seen.cumsum(-1)[:, None]
+    return seen.long().cumsum(-1)[:, None]
 
 
 def check_reach(reach: int) -> int:
@@ -287,6 +287,31 @@ class Encoder(nn.Module):
         return torch.stack(memory, 1), state
 
 
+class Source(NamedTuple):
+    """What the decoder may look at: the states of all words, what the score made of them, and which are words."""
+
+    memory: Float[Tensor, "b m c"]
+    keys: Float[Tensor, "b m c"]
+    seen: Bool[Tensor, "b m"]
+
+    def reorder(self, rows: Int[Tensor, " k"]) -> "Source":
+        """These texts, in this order."""
+        return Source(*(x[rows] for x in self))
+
+
+class Step(NamedTuple):
+    """Where the decoder stands after ``word`` words: h̃ of the last, the states of all layers, and the last weights."""
+
+    fed: Float[Tensor, "b c"]
+    state: State
+    weights: Float[Tensor, "b m"]
+    word: int = 0
+
+    def reorder(self, rows: Int[Tensor, " k"]) -> "Step":
+        """These texts, in this order."""
+        return Step(self.fed[rows], [(h[rows], c[rows]) for h, c in self.state], self.weights[rows], self.word)
+
+
 class Decoder(nn.Module):
     """Writes the target word by word.
 
@@ -321,6 +346,13 @@ class Decoder(nn.Module):
         self.combine = nn.Linear(2 * dim, dim, bias=False)
         self.output = nn.Linear(dim, vocabulary, bias=False)
 
+    def forward(self, tokens: Int[Tensor, " b"], source: Source, before: Step) -> Step:
+        """One word more; ``output`` of its h̃ has the logits of the word after it."""
+        x, word = self.embedding(tokens), before.word + 1
+        h, state = self.stack(torch.cat([x, before.fed], -1) if self.feeding else x, before.state)
+        context, weights = self.attention(h[:, None], source.memory, keys=source.keys, seen=source.seen, start=word)
+        return Step(self.combine(torch.cat([context[:, 0], h], -1)).tanh(), state, weights[:, 0], word)
+
 
 class Translator(nn.Module):
     """Figure 2: the encoder reads the source, the decoder attends to its states and writes the target."""
@@ -331,19 +363,23 @@ class Translator(nn.Module):
 
     def forward(self, source: Int[Tensor, "b m"], target: Int[Tensor, "b n"]) -> Float[Tensor, "b n v"]:
         """Logits for the token after each target token (teacher forcing), one step after the other."""
-        state = self.begin(source)
-        return torch.stack([state.step(tokens) for tokens in target.unbind(1)], 1)
+        return torch.stack([self.decoder.output(step.fed) for step in self._steps(source, target)], 1)
 
     def align(self, source: Int[Tensor, "b m"], target: Int[Tensor, "b n"]) -> Float[Tensor, "b n m"]:
         """The weights with which each target token's step looked at the source."""
-        state, weights = self.begin(source), []
-        for tokens in target.unbind(1):
-            state.step(tokens)
-            weights.append(state.weights)
-        return torch.stack(weights, 1)
+        return torch.stack([step.weights for step in self._steps(source, target)], 1)
 
-    def begin(self, source: Int[Tensor, "b m"]) -> "Decoding":
-        """Encode the source; the state from which its translation can be written token by token.
+    def _steps(self, source: Int[Tensor, "b m"], target: Int[Tensor, "b n"]) -> list[Step]:
+        """Where the decoder stands after each target token."""
+        read, step = self.read(source)
+        steps = []
+        for tokens in target.unbind(1):
+            step = self.decoder(tokens, read, step)
+            steps.append(step)
+        return steps
+
+    def read(self, source: Int[Tensor, "b m"]) -> tuple[Source, Step]:
+        """Encode the source: what the decoder may look at, and where it stands before the first word.
 
         Raises:
             ValueError: for tokens that are no batch.
@@ -351,38 +387,31 @@ class Translator(nn.Module):
         if source.ndim != 2:
             hint = ": for one sequence, give it tokens[None]" if source.ndim == 1 else ""
             raise ValueError(f"tokens of shape {tuple(source.shape)}, but the model reads batches 'b m'{hint}")
+        seen = source.ne(self.padding)
+        memory, state = self.encoder(source, seen)
+        before = Step(torch.zeros_like(memory[:, 0]), state, torch.zeros_like(memory[..., 0]))
+        return Source(memory, self.decoder.attention.keys(memory), seen), before
+
+    def begin(self, source: Int[Tensor, "b m"]) -> "Decoding":
+        """The state from which a translation of the source can be written token by token; errors as in ``read``."""
         return Decoding(self, source)
 
 
 class Decoding:
-    """A translation part of the way: a ``nn.decoding.DecodingState``.
-
-    ``fed`` is h̃ of the step before, zero at first, and ``weights`` are those of the last step.
-    """
+    """A translation part of the way, a ``nn.decoding.DecodingState``: the source, and the last step."""
 
     def __init__(self, model: Translator, source: Int[Tensor, "b m"]) -> None:
         self.decoder = model.decoder
-        self.seen = source.ne(model.padding)
-        self.memory, self.state = model.encoder(source, self.seen)
-        self.keys = self.decoder.attention.keys(self.memory)
-        self.fed = torch.zeros_like(self.memory[:, 0])
-        self.weights = torch.zeros_like(self.memory[..., 0])
-        self.word = 1
+        self.source, self.last = model.read(source)
 
     def step(self, tokens: Int[Tensor, " b"]) -> Float[Tensor, "b v"]:
         """Append one token to each text; returns the logits of the token after it."""
-        decoder, x = self.decoder, self.decoder.embedding(tokens)
-        h, self.state = decoder.stack(torch.cat([x, self.fed], -1) if decoder.feeding else x, self.state)
-        context, weights = decoder.attention(h[:, None], self.memory, keys=self.keys, seen=self.seen, start=self.word)
-        self.fed, self.weights = decoder.combine(torch.cat([context[:, 0], h], -1)).tanh(), weights[:, 0]
-        self.word += 1
-        return decoder.output(self.fed)
+        self.last = self.decoder(tokens, self.source, self.last)
+        return self.decoder.output(self.last.fed)
 
     def reorder(self, rows: Int[Tensor, " k"]) -> None:
         """Go on with these texts, in this order."""
-        self.seen, self.memory, self.keys = self.seen[rows], self.memory[rows], self.keys[rows]
-        self.fed, self.weights = self.fed[rows], self.weights[rows]
-        self.state = [(h[rows], c[rows]) for h, c in self.state]
+        self.source, self.last = self.source.reorder(rows), self.last.reorder(rows)
 
 
 # Table 4, with the sizes of section 4.1. Scores there are location, dot and general; concat is in the text only.
