@@ -6,7 +6,7 @@ starts from this vector writes the target, so that neither side needs to be as l
 Departures:
     - No connections from the cell to the gates, which the LSTM of Graves 2013 (arXiv 1308.0850), to which the paper
       refers, has. Two biases a gate, as in PyTorch, so that weights are those of ``nn.LSTM``.
-    - The end of the source is not read as a token of its own; ``reverse`` reverses sources, and is the caller's to call.
+    - The end of the source is not read as a token of its own. Callers reverse their sources, with ``reverse``.
     - ``FusedLSTM`` runs PyTorch's kernels on the same weights, for speed; the tests hold it equal to ``LSTM``.
 """
 
