@@ -1,0 +1,12 @@
+"""Small models for the suite over all models."""
+
+from functools import partial
+
+from attention_notes.papers.rnnsearch import ResetAfter, rnnsearch
+from tests.contract import Case, sentences
+
+SMALL = {"vocabulary": 23, "dim": 26, "embedding": 19, "alignment": 13, "maxout": 11, "start": None}
+MODELS = {
+    "rnnsearch": Case(partial(rnnsearch, "rnnsearch", **SMALL), sentences),
+    "rnnsearch reset after": Case(partial(rnnsearch, "rnnsearch", unit=ResetAfter, **SMALL), sentences),
+}
