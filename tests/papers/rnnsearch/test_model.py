@@ -95,13 +95,13 @@ def literal_unit(unit, inputs, state):
 
 def literal_attention(module, queries, keys_of, present):
     """Equations 5 and 6 and A.1.2, query by query and annotation by annotation."""
-    w_a, u_a, v_a = module.query, module.key.weight, module.score.weight[0]
+    w_a, u_a, v_a = module.query.weight, module.key.weight, module.score.weight[0]
     contexts = []
     for b in range(B):
         rows = []
         for query in queries[b]:
             seen = [h for h, there in zip(keys_of[b], present[b], strict=True) if there]
-            e = [sum(v_a * torch.tanh(w_a.weight @ query + w_a.bias + u_a @ h)) for h in seen]
+            e = [sum(v_a * torch.tanh(w_a @ query + u_a @ h)) for h in seen]
             total = sum(torch.exp(x) for x in e)
             rows.append(sum(torch.exp(x) / total * h for x, h in zip(e, seen, strict=True)))
         contexts.append(torch.stack(rows))
@@ -143,7 +143,6 @@ def test_scores_by_hand():
     module = AdditiveAttention(2, annotations=2, hidden=2)
     for linear in (module.query, module.key):
         linear.weight.data = torch.eye(2)
-    module.query.bias.data.zero_()
     module.score.weight.data = torch.tensor([[1.0, 2.0]])
     state, annotation = torch.tensor([[[2.0, 1.0]]]).log(), torch.tensor([[[1.0, 3.0]]]).log()
     assert module.scores(state, module.keys(annotation)).item() == pytest.approx(11 / 5)
@@ -282,7 +281,7 @@ def test_the_parameters_follow_from_the_equations():
     unit, words = 3 * n * n, 3 * (n * m + n)
     encoder = v * m + 2 * (unit + words)
     decoder = v * m + unit + words + 3 * n * 2 * n + n * n + n
-    attention = a * n + a + a * 2 * n + a
+    attention = a * n + a * 2 * n + a
     output = 2 * o * (n + 1 + m + 2 * n) + v * (o + 1)
     assert encoder + decoder + attention + output == COUNTS["rnnsearch"][0]
 

@@ -4,11 +4,17 @@ In one sentence: the encoder keeps a vector for every source token, and before e
 them against the decoder's state, so that the decoder reads an average of them with weights of its own choice.
 
 Departures:
-    - Biases, which the equations leave out "to increase readability", stand once in each sum of maps.
+    - The equations are those of the appendix. In the authors' code (GroundHog at 4d2433b, experiments/nmt/encdec.py) a
+      state reads the word with the context that was chosen for it, so that the state that scores for word i has read
+      word i - 1; in the equations it has read no word later than i - 2.
+    - Biases, which the equations leave out "to increase readability", stand once in each sum of maps but the score's;
+      the authors' code has none in the gates, and one on the embeddings. Nothing is read before the first target token
+      there; here callers give a start token.
     - ``FixedContext``, for comparison, gives the last states of both directions; the paper's remark in A.2.2 fixes the
       context to the forward one.
     - ``ResetAfter``, the gated unit of PyTorch and cuDNN, is offered beside the paper's. They are different functions:
       weights of one are none of the other. ``GatedUnit`` is the default because it is what the paper writes.
+      ``ResetAfter`` has a second bias, as PyTorch's has.
     - ``start=None`` leaves what PyTorch draws; the start of Appendix B.1 is made for long trainings with Adadelta.
 """
 
@@ -145,7 +151,7 @@ class AdditiveAttention(nn.Module):
 
     def __init__(self, dim: int, *, annotations: int, hidden: int) -> None:
         super().__init__()
-        self.query = nn.Linear(dim, hidden)  # W_a
+        self.query = nn.Linear(dim, hidden, bias=False)  # W_a
         self.key = nn.Linear(annotations, hidden, bias=False)  # U_a
         self.score = nn.Linear(hidden, 1, bias=False)  # v_a
 
