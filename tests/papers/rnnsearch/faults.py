@@ -39,4 +39,22 @@ FAULTS = {
         "for rows, x in [(slice(None), y) for y in (self.present, self.annotations, self.keys, self.state)]",
         "papers/rnnsearch/test_model.py::test_texts_can_be_reordered_and_repeated_while_they_are_written",
     ),
+    "the decoder starts from the forward state": Fault(
+        "papers/rnnsearch/model.py",
+        "annotations[:, 0].chunk(2, -1)[1]",
+        "annotations[:, 0].chunk(2, -1)[0]",
+        "papers/rnnsearch/test_model.py::test_the_decoder_starts_from_the_backward_state_of_the_first_token",
+    ),
+    "the score is of the state after the token": Fault(
+        "papers/rnnsearch/model.py",
+        "contexts.append(self.attention(states[-1][:, None], keys, annotations, present)[:, 0])",
+        "contexts.append(self.attention((states[-1] + word[:, :1])[:, None], keys, annotations, present)[:, 0])",
+        "papers/rnnsearch/test_model.py::test_the_score_of_a_token_does_not_depend_on_the_token_before_it",
+    ),
+    "one direction": Fault(
+        "papers/rnnsearch/model.py",
+        "self.backwards = Recurrent(embedding, dim=dim, unit=unit, backwards=True)",
+        "self.backwards = Recurrent(embedding, dim=dim, unit=unit)",
+        "papers/rnnsearch/test_model.py::test_an_annotation_holds_what_stands_before_and_after_it",
+    ),
 }

@@ -173,6 +173,28 @@ def test_an_annotation_holds_what_stands_before_and_after_it():
     assert [i for i in range(M) if backwards[i].any()] == [0, 1, 2, 3, 4]
 
 
+@DTYPES
+def test_the_decoder_starts_from_the_backward_state_of_the_first_token(dtype):
+    """A.2.2: s_0 = tanh(W_s ←h_1)."""
+    decoder, annotations = small().to(dtype).decoder, torch.randn(B, M, 2 * DIM, dtype=dtype)
+    expected = (annotations[:, 0, DIM:] @ decoder.first.weight.T + decoder.first.bias).tanh()
+    assert close(decoder.begin(annotations), expected)
+
+
+def test_the_score_of_a_token_does_not_depend_on_the_token_before_it():
+    """In the equations s_{i-1} has read y_{i-2}; in the authors' code it would have read y_{i-1}."""
+    model, source, target = small(), texts([M] * B), texts([N] * B)
+    other = target.clone()
+    other[:, 2] = (target[:, 2] - 3 + 1) % (VOCABULARY - 3) + 3
+    rows = []
+    for tokens in (target, other):
+        with record_attention(model) as maps:
+            model(source, tokens)
+        rows.append(alignments(maps))
+    assert torch.equal(rows[0][:, :3], rows[1][:, :3])
+    assert not torch.equal(rows[0][:, 3], rows[1][:, 3])
+
+
 def test_the_future_of_the_target_changes_nothing_before_it():
     model, source, target = small(), texts([M] * B), texts([N] * B)
     later = target.clone()

@@ -16,5 +16,9 @@ def _sentences(size: int | None) -> tuple[Tensor, ...]:
 
 
 FAMILY = Family(
-    partial(rnnsearch, vocabulary=VOCABULARY), VARIANTS, in_tests("nn.GRU and its equations"), size=None, inputs=_sentences
+    partial(rnnsearch, vocabulary=VOCABULARY),
+    VARIANTS,
+    in_tests("nn.GRU and its equations"),
+    size=None,
+    inputs=_sentences,
 )

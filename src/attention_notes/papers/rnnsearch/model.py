@@ -1,7 +1,7 @@
 """Neural Machine Translation by Jointly Learning to Align and Translate, Bahdanau, Cho, Bengio 2015, arXiv 1409.0473.
 
 In one sentence: the encoder keeps a vector for every source token, and before each target token a small network scores
-them against the decoder's state, so that the decoder reads an average of them with weights of its own choice.
+them against the decoder's state, so that the decoder reads an average of them that is weighted anew for each token.
 
 Departures:
     - The equations are those of the appendix. In the authors' code (GroundHog at 4d2433b, experiments/nmt/encdec.py) a
@@ -122,9 +122,7 @@ class Encoder(nn.Module):
         unit: makes the units.
     """
 
-    def __init__(
-        self, vocabulary: int, *, embedding: int, dim: int, padding: int = 0, unit: Unit = GatedUnit
-    ) -> None:
+    def __init__(self, vocabulary: int, *, embedding: int, dim: int, padding: int = 0, unit: Unit = GatedUnit) -> None:
         super().__init__()
         self.tokens = nn.Embedding(vocabulary, embedding, padding_idx=padding)
         self.forwards = Recurrent(embedding, dim=dim, unit=unit)
