@@ -30,7 +30,7 @@ from attention_notes.nn.variants import lookup
 from attention_notes.weights.pretrained import pretrainable
 
 # Appendix A.2.3: n, m, n' and l. The paper's four trainings have one size; 30 and 50 are lengths of sentences.
-VARIANTS: Mapping[str, dict[str, int]] = {
+VARIANTS: Mapping[str, dict[str, Any]] = {
     "rnnsearch": {"dim": 1000, "embedding": 620, "alignment": 1000, "maxout": 500},
 }
 
