@@ -27,4 +27,16 @@ FAULTS = {
         "logits, _ = self.decoder(tokens[:, None], self.state)",
         "papers/seq2seq/test_model.py::test_step_by_step_the_logits_are_those_of_teacher_forcing",
     ),
+    "the cells stay where they were when texts are reordered": Fault(
+        "papers/seq2seq/model.py",
+        "self.state = self.state[0][:, rows], self.state[1][:, rows]",
+        "self.state = self.state[0][:, rows], self.state[1]",
+        "papers/seq2seq/test_model.py::test_reordered_texts_go_on_as_they_would_have",
+    ),
+    "the start is PyTorch's": Fault(
+        "papers/seq2seq/model.py",
+        "nn.init.uniform_(parameter, -0.08, 0.08)",
+        "pass",
+        "papers/seq2seq/test_model.py::test_parameters_are_those_of_the_paper_and_start_as_there",
+    ),
 }

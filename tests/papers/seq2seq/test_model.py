@@ -8,7 +8,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from attention_notes.claims import close
 from attention_notes.inspect import count_parameters
 from attention_notes.nn.decoding import DecodingState, greedy
-from attention_notes.papers.seq2seq import LSTM, FusedLSTM, LSTMCell, reverse, seq2seq
+from attention_notes.papers.decoding import beam_search, power
+from attention_notes.papers.seq2seq import LSTM, Decoder, Encoder, FusedLSTM, LSTMCell, Seq2Seq, reverse, seq2seq
 from attention_notes.papers.seq2seq.data import ALPHABET, END, START, VOCABULARY, snippets
 
 BATCH, TOKENS, DIM, HIDDEN, LAYERS = 3, 11, 5, 7, 2
@@ -166,10 +167,21 @@ def test_greedy_writes_the_likeliest_continuation():
     built, (source, _) = model(), texts()
     written = greedy(built.begin(source), torch.full((BATCH,), START), end=END, limit=5)
     read = torch.cat([torch.full((BATCH, 1), START), written[:, :-1]], 1)
-    wanted = built(source, read).argmax(-1)
-    going = (written[:, :-1].ne(END).cumprod(1).bool().logical_and(written[:, :-1].ne(0))).roll(1, 1)
-    going[:, 0] = True
-    assert torch.equal(written[:, :-1][going], wanted[:, :-1][going])
+    likeliest = built(source, read).argmax(-1)
+    running = torch.cat([torch.ones(BATCH, 1).bool(), written[:, :-1].ne(END).cumprod(1).bool()], 1)
+    assert torch.equal(written, likeliest * running)
+
+
+def test_beam_search_scores_its_texts_as_teacher_forcing_does():
+    built, (source, _) = model(), texts()
+    first, sizes = torch.full((BATCH,), START), {"end": END, "limit": 5}
+    found = beam_search(built.begin(source), first, beams=3, length_penalty=power(0.0), **sizes)
+    for rank in range(3):
+        text = found.tokens[:, rank]
+        read = torch.cat([first[:, None], text[:, :-1]], 1)
+        log = built(source, read).log_softmax(-1).gather(2, text[..., None])[..., 0]
+        running = torch.cat([torch.ones(BATCH, 1).bool(), text[:, :-1].ne(END).cumprod(1).bool()], 1)
+        assert close((log * running).sum(1), found.scores[:, rank])
 
 
 def test_with_pytorchs_kernels_the_model_is_the_same():
@@ -223,6 +235,9 @@ def test_what_cannot_be_is_named(unchecked):
         LSTM(DIM, hidden=HIDDEN)(torch.randn(2, 3, 6))
     with pytest.raises(ValueError, match="layers=0: a stack has one layer or more"):
         LSTM(DIM, hidden=HIDDEN, layers=0)
+    shapes = [{"dim": 5, "hidden": 7, "layers": layers} for layers in (1, 2)]
+    with pytest.raises(ValueError, match="of 7 cells in 1 layers cannot start a decoder of 7 cells in 2"):
+        Seq2Seq(Encoder(9, **shapes[0]), Decoder(9, **shapes[1]))
     with pytest.raises(ValueError, match=r"unknown overrides \['heads'\]; known: layers, dim"):
         seq2seq("wmt14", heads=3)
     with pytest.raises(ValueError, match=r"for one sequence, give it tokens\[None\]"):

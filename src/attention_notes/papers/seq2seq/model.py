@@ -74,6 +74,9 @@ class LSTM(nn.Module):
         dim: width ``d`` of the sequence.
         hidden: width ``c`` of each layer's state.
         layers: number of layers ``l``.
+
+    Raises:
+        ValueError: if there is no layer.
     """
 
     def __init__(self, dim: int, *, hidden: int, layers: int = 1) -> None:
@@ -165,7 +168,7 @@ class Encoder(nn.Module):
         self, vocabulary: int, *, dim: int, hidden: int, layers: int, recurrent: Recurrent = LSTM, padding: int = 0
     ) -> None:
         super().__init__()
-        self.padding = padding
+        self.padding, self.hidden, self.layers = padding, hidden, layers
         self.embedding = nn.Embedding(vocabulary, dim, padding_idx=padding)
         self.lstm = recurrent(dim, hidden=hidden, layers=layers)
 
@@ -181,6 +184,7 @@ class Decoder(nn.Module):
         self, vocabulary: int, *, dim: int, hidden: int, layers: int, recurrent: Recurrent = LSTM, padding: int = 0
     ) -> None:
         super().__init__()
+        self.hidden, self.layers = hidden, layers
         self.embedding = nn.Embedding(vocabulary, dim, padding_idx=padding)
         self.lstm = recurrent(dim, hidden=hidden, layers=layers)
         self.output = nn.Linear(hidden, vocabulary)
@@ -194,16 +198,26 @@ class Decoder(nn.Module):
 class Seq2Seq(nn.Module):
     """p(y_1, ..., y_n | x_1, ..., x_m) = Π p(y_t | v, y_1, ..., y_{t-1}), with v what the encoder makes of x (eq. 1).
 
-    All parameters are drawn evenly from -0.08 to 0.08 (section 3.4).
+    All parameters are drawn evenly from -0.08 to 0.08 (section 3.4); the rows of the padding token are zero.
+
+    Args:
+        encoder: reads the source.
+        decoder: writes the target; with as many layers and as wide an LSTM as the encoder.
+
+    Raises:
+        ValueError: if the two do not fit; by ``forward`` and ``begin``, for tokens that are no batch.
     """
 
     def __init__(self, encoder: Encoder, decoder: Decoder) -> None:
         super().__init__()
+        sizes = [f"{half.hidden} cells in {half.layers} layers" for half in (encoder, decoder)]
+        if sizes[0] != sizes[1]:
+            raise ValueError(f"an encoder of {sizes[0]} cannot start a decoder of {sizes[1]}: give both the same")
         self.encoder, self.decoder = encoder, decoder
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -0.08, 0.08)
         for embedding in (encoder.embedding, decoder.embedding):
-            nn.init.zeros_(embedding.weight[encoder.padding : encoder.padding + 1].detach())
+            nn.init.zeros_(embedding.weight.detach()[embedding.padding_idx])
 
     def forward(self, source: Int[Tensor, "b m"], target: Int[Tensor, "b n"]) -> Float[Tensor, "b n v"]:
         """Logits for the token after each target token, whatever the model itself would have written there.
