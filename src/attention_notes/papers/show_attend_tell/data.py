@@ -1,0 +1,84 @@
+"""Scenes of one or two scanned digits on paper, and what they show, in words."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from attention_notes.chapters.data import digits
+
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+VOCABULARY = ("<end>", "<start>", "a", "above", "left", "of", *DIGITS)
+END, START = 0, 1
+LONGEST = 7  # a three left of a seven, and the end
+_INDEX = {word: i for i, word in enumerate(VOCABULARY)}
+
+
+class Scenes(NamedTuple):
+    """Images with captions; ``places`` is the cell of the digit that each word names, -1 where it names none."""
+
+    images: Float[Tensor, "b 1 y x"]
+    given: Int[Tensor, "b 7"]
+    targets: Int[Tensor, "b 7"]
+    present: Bool[Tensor, "b 7"]
+    places: Int[Tensor, "b 7"]
+
+
+def caption(names: list[int], *, above: bool) -> str:
+    """What is said of a scene: ``a three``, ``a three above a seven`` or ``a three left of a seven``."""
+    said = [f"a {DIGITS[name]}" for name in names]
+    return (" above " if above else " left of ").join(said)
+
+
+def encode(sentence: str) -> list[int]:
+    """The numbers of the words, with the end."""
+    return [*(_INDEX[word] for word in sentence.split()), END]
+
+
+def decode(tokens: list[int]) -> str:
+    """The words up to the end."""
+    stop = tokens.index(END) if END in tokens else len(tokens)
+    return " ".join(VOCABULARY[token] for token in tokens[:stop])
+
+
+def scenes(count: int, *, seed: int, side: int = 3, held_out: bool = False) -> Scenes:
+    """Scanned digits in the cells of a grid, dark on light paper, and their captions.
+
+    One scene in four has a single digit, the others have two in different cells. The first to be named is the upper,
+    or, in the same row, the left one.
+
+    Args:
+        count: number of scenes.
+        seed: of all that is left to chance.
+        side: cells of a row and of a column; a cell has 8 x 8 pixels.
+        held_out: whether to take digits that are held out.
+
+    Raises:
+        ValueError: if the grid has no room for two digits.
+    """
+    if side < 2:
+        raise ValueError(f"side={side}: a grid of one cell has no room for two digits; choose 2 or more")
+    draw = torch.Generator().manual_seed(seed)
+    shapes, labels = digits()[held_out]
+    which = torch.randint(len(shapes), (count, 2), generator=draw)
+    cells = torch.rand(count, side * side, generator=draw).argsort(1)[:, :2].sort(1).values  # in reading order
+    single = torch.rand(count, generator=draw) < 0.25
+    ink = torch.zeros(count, side * side, 8, 8)
+    rows = torch.arange(count)
+    ink[rows, cells[:, 0]] = shapes[which[:, 0], 0]
+    ink[rows[~single], cells[~single, 1]] = shapes[which[~single, 1], 0]
+    images = 1 - nn.functional.pixel_shuffle(ink.flatten(2).transpose(1, 2).unflatten(2, (side, side)), 8)
+    targets, places = torch.full((count, LONGEST), END), torch.full((count, LONGEST), -1)
+    present = torch.zeros(count, LONGEST, dtype=torch.bool)
+    for i in range(count):
+        upper, lower = cells[i].tolist()
+        names = labels[which[i]].tolist()[: 1 if single[i] else 2]
+        tokens = encode(caption(names, above=upper // side != lower // side))
+        targets[i, : len(tokens)] = torch.tensor(tokens)
+        present[i, : len(tokens)] = True
+        places[i, 1] = upper
+        if not single[i]:
+            places[i, len(tokens) - 2] = lower
+    given = torch.cat([torch.full((count, 1), START), targets[:, :-1]], 1)
+    return Scenes(images, given, targets, present, places)
