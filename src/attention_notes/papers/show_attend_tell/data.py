@@ -82,3 +82,11 @@ def scenes(count: int, *, seed: int, side: int = 3, held_out: bool = False) -> S
             places[i, len(tokens) - 2] = lower
     given = torch.cat([torch.full((count, 1), START), targets[:, :-1]], 1)
     return Scenes(images, given, targets, present, places)
+
+
+def placed(maps: Float[Tensor, "b d y x"]) -> Float[Tensor, "b e y x"]:
+    """A map to whose channels the number of the row and of the column is added, each as a one among zeros."""
+    batch, _, height, width = maps.shape
+    row = torch.eye(height, device=maps.device)[:, :, None].expand(-1, -1, width)
+    column = torch.eye(width, device=maps.device)[:, None, :].expand(-1, height, -1)
+    return torch.cat([maps, torch.cat([row, column]).expand(batch, -1, -1, -1)], 1)
