@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from attention_notes.chapters.data import digits
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-VOCABULARY = ("<end>", "<start>", "a", "above", "left", "of", *DIGITS)
+VOCABULARY = ("<end>", "<start>", "a", "an", "above", "left", "of", *DIGITS)
 END, START = 0, 1
 LONGEST = 7  # a three left of a seven, and the end
 _INDEX = {word: i for i, word in enumerate(VOCABULARY)}
@@ -26,8 +26,8 @@ class Scenes(NamedTuple):
 
 
 def caption(names: list[int], *, above: bool) -> str:
-    """What is said of a scene: ``a three``, ``a three above a seven`` or ``a three left of a seven``."""
-    said = [f"a {DIGITS[name]}" for name in names]
+    """What is said of a scene: ``a three``, ``a three above a seven`` or ``a three left of an eight``."""
+    said = [f"{'an' if DIGITS[name] == 'eight' else 'a'} {DIGITS[name]}" for name in names]
     return (" above " if above else " left of ").join(said)
 
 
