@@ -18,14 +18,14 @@ FAULTS = {
     ),
     "the gate is left out": Fault(
         FILE,
-        "context = model.gate(self.h).sigmoid() * (",
+        "context = self.gate(h).sigmoid() * (",
         "context = (",
         f"{TESTS}::test_outputs_and_gradients_equal_the_equations_written_as_loops",
     ),
     "a caption that is reordered keeps its old memory": Fault(
         FILE,
-        "self.annotations, self.keys, self.h, self.c = (x[rows] for x in (self.annotations, self.keys, self.h, self.c))",
-        "self.annotations, self.keys, self.h = (x[rows] for x in (self.annotations, self.keys, self.h))",
+        "self.h, self.c = self.h[rows], self.c[rows]",
+        "self.h = self.h[rows]",
         f"{TESTS}::test_captions_can_be_reordered_part_of_the_way",
     ),
 }

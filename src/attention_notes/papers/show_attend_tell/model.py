@@ -140,9 +140,30 @@ class ShowAttendTell(nn.Module):
         made = self.features(images)
         if made.shape[1] != self.annotation:
             raise ValueError(
-                f"the map has {made.shape[1]} channels, but annotation={self.annotation}: give features that make as many"
+                f"the map has {made.shape[1]} channels, but annotation={self.annotation}: give features with as many"
             )
         return rearrange(made, "b d y x -> b (y x) d")
+
+    def first(self, annotations: Float[Tensor, "b l d"]) -> tuple[Tensor, Tensor, Tensor]:
+        """What all words share of the annotations, and the first state and memory, from their mean."""
+        mean = annotations.mean(1)
+        return self.scores.annotations(annotations), self.first_state(mean).tanh(), self.first_memory(mean).tanh()
+
+    def step(
+        self,
+        annotations: Float[Tensor, "b l d"],
+        keys: Float[Tensor, "b l k"],
+        tokens: Int[Tensor, " b"],
+        h: Float[Tensor, "b c"],
+        c: Float[Tensor, "b c"],
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """One word: logits, weights, what the look made of them, and the next state and memory."""
+        weights = self.scores(keys, h)
+        looked = self.look(weights)
+        context = self.gate(h).sigmoid() * (looked[:, None] @ annotations)[:, 0]
+        word = self.embedding(tokens)
+        h, c = self.cell(torch.cat([word, context], -1), (h, c))
+        return self.output(word + self.from_state(h) + self.from_context(context)), weights, looked, h, c
 
     def begin(self, images: Float[Tensor, "b ch y x"]) -> "Writing":
         """Look at the images once; the state from which captions can be written word by word."""
@@ -150,10 +171,12 @@ class ShowAttendTell(nn.Module):
 
     def write(self, images: Float[Tensor, "b ch y x"], words: Int[Tensor, "b n"]) -> Written:
         """Read given words one after the other (teacher forcing), and keep where the model looks before each."""
-        state, kept = self.begin(images), []
+        annotations = self.annotations(images)
+        keys, h, c = self.first(annotations)
+        kept = []
         for word in words.unbind(1):
-            logits = state.step(word)
-            kept.append((logits, state.weights, state.looked))
+            logits, weights, looked, h, c = self.step(annotations, keys, word, h, c)
+            kept.append((logits, weights, looked))
         return Written(*(torch.stack(parts, 1) for parts in zip(*kept, strict=True)))
 
     def forward(self, images: Float[Tensor, "b ch y x"], words: Int[Tensor, "b n"]) -> Float[Tensor, "b n v"]:
@@ -173,23 +196,19 @@ class Writing:
 
     def __init__(self, model: ShowAttendTell, annotations: Float[Tensor, "b l d"]) -> None:
         self.model, self.annotations = model, annotations
-        self.keys = model.scores.annotations(annotations)
-        mean = annotations.mean(1)
-        self.h, self.c = model.first_state(mean).tanh(), model.first_memory(mean).tanh()
+        self.keys, self.h, self.c = model.first(annotations)
 
     def step(self, tokens: Int[Tensor, " b"]) -> Float[Tensor, "b v"]:
         """Append one word to each caption; returns the logits of the word after it."""
-        model = self.model
-        self.weights = model.scores(self.keys, self.h)
-        self.looked = model.look(self.weights)
-        context = model.gate(self.h).sigmoid() * (self.looked[:, None] @ self.annotations)[:, 0]
-        word = model.embedding(tokens)
-        self.h, self.c = model.cell(torch.cat([word, context], -1), (self.h, self.c))
-        return model.output(word + model.from_state(self.h) + model.from_context(context))
+        logits, self.weights, self.looked, self.h, self.c = self.model.step(
+            self.annotations, self.keys, tokens, self.h, self.c
+        )
+        return logits
 
     def reorder(self, rows: Int[Tensor, " k"]) -> None:
         """Go on with these captions, in this order."""
-        self.annotations, self.keys, self.h, self.c = (x[rows] for x in (self.annotations, self.keys, self.h, self.c))
+        self.annotations, self.keys = self.annotations[rows], self.keys[rows]
+        self.h, self.c = self.h[rows], self.c[rows]
 
 
 def log_likelihood(
@@ -201,10 +220,7 @@ def log_likelihood(
 
 
 def doubly_stochastic(weights: Float[Tensor, "b n l"], present: Bool[Tensor, "b n"]) -> Float[Tensor, " b"]:
-    """The term of equation 14, which asks that every place gets as much attention over a caption as a word gives out.
-
-        Σ_i (1 − Σ_t α_ti)²
-    """
+    """The term of equation 14, Σ_i (1 − Σ_t α_ti)²: every place is to get, over a caption, what a word gives out."""
     return (1 - (weights * present[..., None]).sum(1)).square().sum(-1)
 
 
