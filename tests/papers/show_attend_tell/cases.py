@@ -11,4 +11,4 @@ def _build() -> ShowAttendTell:
     return ShowAttendTell(features, annotation=5, vocabulary=23, dim=11, words=7, hidden=13)
 
 
-MODELS = {"show_attend_tell": Case(_build, captioned, no_softmax="scores of a small network, not products")}
+MODELS = {"show_attend_tell": Case(_build, captioned)}

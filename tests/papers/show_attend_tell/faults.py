@@ -18,8 +18,8 @@ FAULTS = {
     ),
     "the gate is left out": Fault(
         FILE,
-        "context = self.gate(h).sigmoid() * (",
-        "context = (",
+        "context = self.gate(h).sigmoid() * context",
+        "context = context * 1",
         f"{TESTS}::test_outputs_and_gradients_equal_the_equations_written_as_loops",
     ),
     "a caption that is reordered keeps its old memory": Fault(

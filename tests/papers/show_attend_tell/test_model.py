@@ -58,8 +58,8 @@ def literal(m, maps, words):
         for y in caption:
             e = []
             for a_i in a:
-                inner = m.scores.annotations.weight @ a_i + m.scores.annotations.bias + m.scores.state.weight @ h
-                e.append(sum(w * torch.tanh(u) for w, u in zip(m.scores.score.weight[0], inner, strict=True)))
+                inner = m.attention.annotations.weight @ a_i + m.attention.annotations.bias + m.attention.state.weight @ h
+                e.append(sum(w * torch.tanh(u) for w, u in zip(m.attention.score.weight[0], inner, strict=True)))
             total = sum(torch.exp(score) for score in e)
             beta = 1 / (1 + torch.exp(-(m.gate.weight[0] @ h + m.gate.bias[0])))
             z = beta * sum(torch.exp(score) / total * a_i for score, a_i in zip(e, a, strict=True))
@@ -143,7 +143,7 @@ def chosen(choice):
 def enumerated(made, maps, words, targets, present, loss):
     """Each choice of places: its probability, the likelihood of the caption, and the gradient of a loss."""
     for choice in product(range(maps.shape[2] * maps.shape[3]), repeat=words.shape[1]):
-        made.look = chosen(choice)
+        made.attention.look = chosen(choice)
         written = made.write(maps, words)
         probability = log_probability(written, present).exp()[0]
         likelihood = log_likelihood(written.logits, targets, present)[0]
@@ -245,12 +245,13 @@ def test_greedy_search_writes_with_it():
     assert 1 <= written.shape[1] <= 5
 
 
-def test_parameters_and_cost_are_those_that_follow_from_the_equations():
+@pytest.mark.parametrize(("name", "dim", "words"), [("capgen", 1000, 100), ("coco", 1800, 512)])
+def test_parameters_and_cost_are_those_that_follow_from_the_equations(name, dim, words):
     with torch.device("meta"):
-        made = FAMILY.factory("capgen").eval()
-        line = load_facts("show_attend_tell")["variants"]["capgen"]
+        made = FAMILY.factory(name).eval()
+        line = load_facts("show_attend_tell")["variants"][name]
         inputs = tuple(x.to("meta") for x in FAMILY.inputs(None))
-    d, dim, words = 512, 1000, 100
+    d = 512
     scores = d * d + d + dim * d + d
     start = 2 * (d * dim + dim) + dim + 1
     cell = 4 * dim * (words + d + dim + 2)
@@ -262,5 +263,9 @@ def test_parameters_and_cost_are_those_that_follow_from_the_equations():
 def test_bad_sizes_are_named(unchecked):
     with pytest.raises(ValueError, match="the map has 3 channels, but annotation=5"):
         small()(torch.randn(1, 3, 2, 2).double(), torch.zeros(1, 1, dtype=torch.long))
-    with pytest.raises(ValueError, match="unknown variant 'vgg'; known: capgen"):
+    with pytest.raises(ValueError, match=r"features made \(5, 2, 2\) of images .*: .* give it image\[None\]"):
+        small().begin(torch.randn(D, 2, 2).double())
+    with pytest.raises(ValueError, match=r"words of shape \(1, 0\): give at least the token"):
+        small()(torch.randn(1, D, 2, 2).double(), torch.zeros(1, 0, dtype=torch.long))
+    with pytest.raises(ValueError, match="unknown variant 'vgg'; known: capgen, coco"):
         show_attend_tell("vgg", vocabulary=V)

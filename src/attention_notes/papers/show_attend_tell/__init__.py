@@ -2,9 +2,9 @@
 
 from attention_notes.papers.show_attend_tell.model import (
     VARIANTS,
+    Attention,
     Baseline,
     Look,
-    Scores,
     ShowAttendTell,
     Writing,
     Written,
@@ -22,9 +22,9 @@ from attention_notes.papers.show_attend_tell.model import (
 
 __all__ = [
     "VARIANTS",
+    "Attention",
     "Baseline",
     "Look",
-    "Scores",
     "ShowAttendTell",
     "Writing",
     "Written",

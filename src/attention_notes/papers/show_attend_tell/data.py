@@ -36,6 +36,15 @@ def encode(sentence: str) -> list[int]:
     return [*(_INDEX[word] for word in sentence.split()), END]
 
 
+def _sentences() -> Int[Tensor, "10 10 3 7"]:
+    """The numbers of the words for each first and second digit: left of, above, and the first one alone."""
+    said = [
+        encode(text) for a in range(10) for b in range(10)
+        for text in (caption([a, b], above=False), caption([a, b], above=True), caption([a], above=False))
+    ]  # fmt: skip
+    return torch.tensor([tokens + [END] * (LONGEST - len(tokens)) for tokens in said]).view(10, 10, 3, LONGEST)
+
+
 def decode(tokens: list[int]) -> str:
     """The words up to the end."""
     stop = tokens.index(END) if END in tokens else len(tokens)
@@ -69,17 +78,15 @@ def scenes(count: int, *, seed: int, side: int = 3, held_out: bool = False) -> S
     ink[rows, cells[:, 0]] = shapes[which[:, 0], 0]
     ink[rows[~single], cells[~single, 1]] = shapes[which[~single, 1], 0]
     images = 1 - nn.functional.pixel_shuffle(ink.flatten(2).transpose(1, 2).unflatten(2, (side, side)), 8)
-    targets, places = torch.full((count, LONGEST), END), torch.full((count, LONGEST), -1)
-    present = torch.zeros(count, LONGEST, dtype=torch.bool)
-    for i in range(count):
-        upper, lower = cells[i].tolist()
-        names = labels[which[i]].tolist()[: 1 if single[i] else 2]
-        tokens = encode(caption(names, above=upper // side != lower // side))
-        targets[i, : len(tokens)] = torch.tensor(tokens)
-        present[i, : len(tokens)] = True
-        places[i, 1] = upper
-        if not single[i]:
-            places[i, len(tokens) - 2] = lower
+    upper, lower = cells.unbind(1)
+    first, second = labels[which].unbind(1)
+    kind = torch.where(single, 2, (upper // side != lower // side).long())  # left of, above, alone
+    targets = _sentences()[first, second, kind]
+    length = 1 + (targets != END).sum(1, keepdim=True)
+    present = torch.arange(LONGEST) < length
+    places = torch.full((count, LONGEST), -1)
+    places[:, 1] = upper
+    places[rows[~single], length[~single, 0] - 2] = lower[~single]
     given = torch.cat([torch.full((count, 1), START), targets[:, :-1]], 1)
     return Scenes(images, given, targets, present, places)
 
