@@ -48,7 +48,7 @@ def close(a, b):
 
 def literal(m, maps, words):
     """Equations 1 to 7 and 13 for one image after the other, place by place and word by word."""
-    out = []
+    out, f_att = [], m.attention
     for grid, caption in zip(maps, words, strict=True):
         a = [grid[:, i, j] for i in range(grid.shape[1]) for j in range(grid.shape[2])]
         mean = sum(a) / len(a)
@@ -58,8 +58,8 @@ def literal(m, maps, words):
         for y in caption:
             e = []
             for a_i in a:
-                inner = m.attention.annotations.weight @ a_i + m.attention.annotations.bias + m.attention.state.weight @ h
-                e.append(sum(w * torch.tanh(u) for w, u in zip(m.attention.score.weight[0], inner, strict=True)))
+                inner = f_att.annotations.weight @ a_i + f_att.annotations.bias + f_att.state.weight @ h
+                e.append(sum(w * torch.tanh(u) for w, u in zip(f_att.score.weight[0], inner, strict=True)))
             total = sum(torch.exp(score) for score in e)
             beta = 1 / (1 + torch.exp(-(m.gate.weight[0] @ h + m.gate.bias[0])))
             z = beta * sum(torch.exp(score) / total * a_i for score, a_i in zip(e, a, strict=True))
@@ -132,6 +132,25 @@ def test_looks_are_shares_and_a_hard_one_is_a_single_place_drawn_as_often_as_it_
     assert (drawn.mean(0) - weights[0]).abs().max() < 0.04
     assert 0.4 < (half_hard(weights).amax(-1) == 1).double().mean() < 0.6
     assert likeliest(weights)[0].tolist() == [0, 1, 0]
+
+
+def test_backpropagation_alone_teaches_a_hard_look_nothing_about_where_to_look():
+    maps, words, targets, present = data()
+    for look, learns in ((soft, True), (hard, False), (likeliest, False), (evenly, False)):
+        made = small(look=look)
+        log_likelihood(made(maps, words), targets, present).sum().backward()
+        assert any(p.grad is not None and p.grad.any() for p in made.attention.parameters()) is learns
+
+
+def test_the_penalty_is_least_where_every_place_gets_as_much_as_any_other():
+    words, places = 3, 5
+    present = torch.ones(2, words, dtype=torch.bool)
+    other = torch.eye(places).double()[:words].expand(2, -1, -1)
+    least = places * (1 - words / places) ** 2
+    flat = torch.full_like(other, 1 / places)
+    assert close(doubly_stochastic(flat, present), torch.full((2,), least, dtype=torch.float64))
+    for share in (0.1, 0.5, 1.0):
+        assert (doubly_stochastic(share * other + (1 - share) * flat, present) > least + 0.01).all()
 
 
 def chosen(choice):
