@@ -90,7 +90,7 @@ class Attention(nn.Module):
         """What is read, the weights α, and what the look made of them."""
         scores = self.score((keys + self.state(h)[:, None]).tanh())[..., 0]
         weights = scores[:, None, None].softmax(-1)  # b h n l, with one head and one word
-        looked = self.look(weights).expand_as(weights)
+        looked = self.look(weights)
         return (looked @ annotations[:, None])[:, 0, 0], weights[:, 0, 0], looked[:, 0, 0]
 
 
