@@ -37,6 +37,10 @@ def sentences(m: int = 11, n: int = 7) -> tuple[Tensor, Tensor]:
     return torch.randint(1, 23, (BATCH, m), device=DEVICE), torch.randint(1, 23, (BATCH, n), device=DEVICE)
 
 
+def captioned(y: int = 28, x: int = 42, n: int = 5) -> tuple[Tensor, Tensor]:
+    return (*images(y, x), torch.randint(1, 23, (BATCH, n), device=DEVICE))
+
+
 def tiles(y: int = 1, x: int = 3) -> tuple[Tensor]:
     """Images of y x x tiles of 32 pixels: PVT v1 cuts its maps until a token has 32, and refuses other sides."""
     return (torch.randn(BATCH, 3, 32 * y, 32 * x, device=DEVICE),)
@@ -61,6 +65,7 @@ def embedded(n: int = 28, m: int = 0) -> tuple[Tensor]:
 OTHER = {
     images: ((56, 70), ("56 x 70", "28 x 42")),
     clips: ((56, 70), ()),
+    captioned: ((56, 70, 7), ()),
     tiles: ((2, 5), ()),
     sentences: ((17, 13), ()),
     cards: ((17,), ()),

@@ -1,0 +1,41 @@
+"""Show, Attend and Tell: Neural Image Caption Generation with Visual Attention."""
+
+from attention_notes.papers.show_attend_tell.model import (
+    VARIANTS,
+    Attention,
+    Baseline,
+    Look,
+    ShowAttendTell,
+    Writing,
+    Written,
+    doubly_stochastic,
+    evenly,
+    half_hard,
+    hard,
+    likeliest,
+    log_likelihood,
+    log_probability,
+    reinforce,
+    show_attend_tell,
+    soft,
+)
+
+__all__ = [
+    "VARIANTS",
+    "Attention",
+    "Baseline",
+    "Look",
+    "ShowAttendTell",
+    "Writing",
+    "Written",
+    "doubly_stochastic",
+    "evenly",
+    "half_hard",
+    "hard",
+    "likeliest",
+    "log_likelihood",
+    "log_probability",
+    "reinforce",
+    "show_attend_tell",
+    "soft",
+]
