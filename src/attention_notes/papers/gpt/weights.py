@@ -7,11 +7,16 @@ from attention_notes.weights import Foreign, Tensors, foreign, length
 from attention_notes.weights.layouts import Layout, Row
 
 MAP = "i o -> o i"  # their maps are Conv1D, which stores W transposed
-MASKS = {
-    "*.attn.bias": "the causal mask, in older files",
-    "*.attn.masked_bias": "what is put where the mask forbids, in older files",
-    "*position_ids": "numbers in their order, in older files",
+UNUSED = {
+    f"{prefix}{name}": why
+    for prefix in ("", "transformer.")
+    for name, why in (
+        ("h.{i}.attn.bias", "the causal mask, in older files"),
+        ("h.{i}.attn.masked_bias", "what is added where the mask forbids, in older files"),
+        ("position_ids", "numbers in their order, in older files"),
+    )
 }
+HEAD = {"lm_head.weight": "the table of the tokens once more"}
 
 
 def rows(prefix: str, *, tokens: str, positions: str, norms: tuple[str, str]) -> tuple[Row, ...]:
@@ -47,12 +52,12 @@ def stored(model: GPT, tensors: Tensors) -> dict[str, Any]:
 _GPT = Layout(
     "transformers, GPT",
     rows("transformer.", tokens="tokens_embed.weight", positions="positions_embed.weight", norms=("ln_1", "ln_2")),
-    unused={**MASKS, "lm_head.weight": "the table of the tokens once more"},
+    unused=UNUSED | HEAD,
 )
 _GPT2 = Layout(
     "transformers",
     rows("transformer.", tokens="wte.weight", positions="wpe.weight", norms=("ln_1", "ln_2")),
-    unused={**MASKS, "lm_head.weight": "the table of the tokens once more"},
+    unused=UNUSED | HEAD,
 )
 LAYOUTS = (_GPT2, _GPT2.bare("transformer."), _GPT, _GPT.bare("transformer."))
 
