@@ -4,9 +4,9 @@ Language Models are Unsupervised Multitask Learners. Neither is on arXiv.
 In one sentence: the Transformer's decoder without its encoder, trained to predict the next token of any text, so that
 every task that can be written as the beginning of a text can be given to it.
 
-Departures: where the papers are silent, as ``transformers`` has it. GELU is the approximation with tanh in both. GPT-2's
-positions start with deviation 0.02 and the last map of each branch with 0.02 / sqrt(2 layers), which is the paper's
-1 / sqrt(N) for N residual branches. Texts of a batch have one length: there is no padding. The heads of GPT's tasks are
+Departures: where the papers are silent, as ``transformers`` has it. GELU is the approximation with tanh in both.
+GPT-2's positions start with deviation 0.02 and the last map of each branch with 0.02 / sqrt(2 layers), which is the
+paper's 1 / sqrt(N) for N residual branches. Texts of a batch have one length: there is no padding. The heads of GPT's tasks are
 not here.
 """
 
