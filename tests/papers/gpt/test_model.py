@@ -14,7 +14,7 @@ from attention_notes.weights import to_layout
 from attention_notes.weights.layouts import Layout
 from tests.contract import Case
 from tests.contract import randomised as random_case
-from tests.papers.gpt.theirs import NAMES, SIZES, pair, theirs
+from tests.papers.gpt.foreign import NAMES, SIZES, pair, theirs
 
 both = pytest.mark.parametrize("name", NAMES)
 
@@ -179,6 +179,7 @@ def test_only_gpt_2_ends_with_a_norm():
     [
         (torch.zeros(1, 20, dtype=torch.int64), "a text of 20 tokens, but there are 19 positions.*context=20"),
         (torch.tensor([[0, 23]]), "tokens from 0 to 23, but the vocabulary has 23.*vocabulary=24"),
+        (torch.zeros(2, 0, dtype=torch.int64), "an empty text: give at least one token"),
         (torch.zeros(7, dtype=torch.int64), r"shape \(7,\).*tokens\[None\]"),
     ],
 )

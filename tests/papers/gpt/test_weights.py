@@ -2,10 +2,13 @@
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from attention_notes.papers.gpt import gpt
-from attention_notes.weights import layouts, load_weights, to_layout
-from tests.papers.gpt.theirs import NAMES, SIZES, pair, theirs
+from attention_notes.claims import close
+from attention_notes.papers.gpt import VARIANTS, gpt
+from attention_notes.weights import load_weights, to_layout
+from attention_notes.weights.checkpoints import find
+from tests.papers.gpt.foreign import NAMES, SIZES, pair, theirs
 from tests.weights.parity import randomised
 
 both = pytest.mark.parametrize("name", NAMES)
@@ -56,7 +59,23 @@ def test_other_sizes_are_refused_with_both():
         gpt("GPT-2", **SIZES | {"vocabulary": 29}, pretrained=theirs("GPT-2").state_dict())
 
 
-def test_the_layouts_are_these():
-    last = {"transformers", "transformers, without its head"}
-    assert layouts(gpt("GPT-2", **SIZES)).keys() == last | {"transformers, GPT", "transformers, GPT, without its head"}
-    assert layouts(gpt("GPT", **SIZES)).keys() >= {"transformers, GPT", "transformers, GPT, without its head"}
+def test_the_weights_of_gpt_2_are_pinned():
+    checkpoint = find("gpt", "GPT-2")
+    assert (checkpoint.repo, checkpoint.input, checkpoint.head) == ("openai-community/gpt2", None, {})
+    assert len(checkpoint.revision) == 40
+    assert len(checkpoint.sha256) == 64
+
+
+def test_published_weights_are_had_by_name_alone(monkeypatch, tmp_path):
+    """Of a small model in place of the published one, whose file has no prefix, and the masks of older versions."""
+    monkeypatch.setitem(VARIANTS, "GPT-2", VARIANTS["GPT-2"] | SIZES)
+    trunk = randomised(theirs("GPT-2", head=False))
+    save_file(trunk.state_dict() | {"h.0.attn.bias": torch.ones(1, 1, 19, 19)}, tmp_path / "model.safetensors")
+    monkeypatch.setattr("attention_notes.weights.pretrained.fetch", lambda checkpoint: tmp_path / "model.safetensors")
+    ours = gpt("GPT-2", pretrained=True).eval()
+    assert ours.checkpoint.repo == "openai-community/gpt2"
+    assert not ours.dropout.training
+    text = torch.randint(23, (2, 17))
+    assert close(ours.hidden(text), trunk(text).last_hidden_state)
+    with pytest.raises(ValueError, match="vocabulary cannot be changed with them"):
+        gpt("GPT-2", pretrained=True, vocabulary=24)

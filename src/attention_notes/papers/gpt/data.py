@@ -62,6 +62,8 @@ def _looked_up(asked: np.ndarray, known: np.ndarray, values: np.ndarray) -> np.n
     return np.where(known[at] == asked, values[at], 0)
 
 
-def translations(pairs: Sequence[tuple[DateStyle, date]], *, width: int) -> list[str]:
-    """Each date in its style, ``>``, the same as ``1998-05-09``, and line ends up to ``width`` characters."""
-    return [f"{style.write(day)}>{day.isoformat()}".ljust(width, "\n") for style, day in pairs]
+def translations(pairs: Sequence[tuple[DateStyle, date]]) -> list[str]:
+    """Each date in its style, ``>``, and the same as ``1998-05-09``; spaces before the date make all equally long."""
+    sources = [style.write(day) for style, day in pairs]
+    width = max(map(len, sources))
+    return [f"{source:>{width}}>{day.isoformat()}" for source, (_, day) in zip(sources, pairs, strict=True)]

@@ -6,8 +6,8 @@ every task that can be written as the beginning of a text can be given to it.
 
 Departures: where the papers are silent, as ``transformers`` has it. GELU is the approximation with tanh in both.
 GPT-2's positions start with deviation 0.02 and the last map of each branch with 0.02 / sqrt(2 layers), which is the
-paper's 1 / sqrt(N) for N residual branches. Texts of a batch have one length: there is no padding. The heads of GPT's tasks are
-not here.
+paper's 1 / sqrt(N) for N residual branches. Texts of a batch have one length: there is no padding. The heads of GPT's
+tasks are not here.
 """
 
 from collections.abc import Sequence
@@ -155,7 +155,7 @@ class GPT(nn.Module):
         """Logits for the token after each token.
 
         Raises:
-            ValueError: for tokens that are no batch, are too many, or are not in the vocabulary.
+            ValueError: for tokens that are no batch, none, too many, or not in the vocabulary.
         """
         return self.logits(self.hidden(tokens))
 
@@ -164,6 +164,8 @@ class GPT(nn.Module):
         if tokens.ndim != 2:
             hint = ": for one text, give it tokens[None]" if tokens.ndim == 1 else ""
             raise ValueError(f"tokens of shape {tuple(tokens.shape)}, but the model reads batches 'b n'{hint}")
+        if tokens.shape[1] < 1:
+            raise ValueError("an empty text: give at least one token, such as that between two texts")
         before = 0 if caches is None or caches[0].read is None else caches[0].read[0].shape[-2]
         total = before + tokens.shape[1]
         if total > self.positions.num_embeddings:
