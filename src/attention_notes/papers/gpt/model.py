@@ -86,12 +86,15 @@ class Layer(nn.Module):
         self, x: Float[Tensor, "b n c"], *, mask: Bool[Tensor, "n m"], cache: Cache | None = None
     ) -> Float[Tensor, "b n c"]:
         """One layer; ``mask`` says to which of the ``m`` tokens read so far each of the ``n`` new ones may attend."""
+        x = self.residuals[0](x, lambda x: self.attend(x, mask=mask, cache=cache))
+        return self.residuals[1](x, self.mlp)
 
-        def attend(x: Tensor) -> Tensor:
-            new = self.attention.keys_values(x)
-            return self.attention.attend(x, *(new if cache is None else cache.extend(new)), mask=mask)
-
-        return self.residuals[1](self.residuals[0](x, attend), self.mlp)
+    def attend(
+        self, x: Float[Tensor, "b n c"], *, mask: Bool[Tensor, "n m"], cache: Cache | None
+    ) -> Float[Tensor, "b n c"]:
+        """Masked attention to all that is read, the new tokens and those of the cache, which grows by them."""
+        new = self.attention.keys_values(x)
+        return self.attention.attend(x, *(new if cache is None else cache.extend(new)), mask=mask)
 
 
 class GPT(nn.Module):
