@@ -40,6 +40,9 @@ def sentences(m: int = 11, n: int = 7) -> tuple[Tensor, Tensor]:
 def captioned(y: int = 28, x: int = 42, n: int = 5) -> tuple[Tensor, Tensor]:
     return (*images(y, x), torch.randint(1, 23, (BATCH, n), device=DEVICE))
 
+def texts(n: int = 11, m: int = 0) -> tuple[Tensor]:
+    return (torch.randint(1, 23, (BATCH, n), device=DEVICE),)
+
 
 def tiles(y: int = 1, x: int = 3) -> tuple[Tensor]:
     """Images of y x x tiles of 32 pixels: PVT v1 cuts its maps until a token has 32, and refuses other sides."""
@@ -68,6 +71,7 @@ OTHER = {
     captioned: ((56, 70, 7), ()),
     tiles: ((2, 5), ()),
     sentences: ((17, 13), ()),
+    texts: ((17,), ()),
     cards: ((17,), ()),
     embedded: ((35,), ("35", "4 x 7")),
 }

@@ -137,7 +137,7 @@ def test_a_family_without_published_weights_says_so(capsys, picture):
         for command in ("predict", "attend"):
             assert main([command, str(picture), "--model", model]) == 2
             said = capsys.readouterr().err
-            assert "nobody has published weights of" in said or (model.startswith("transformer") and "no pict" in said)
+            assert "nobody has published weights of" in said or (MODELS[model].size is None and "no pict" in said)
 
 
 @pytest.fixture

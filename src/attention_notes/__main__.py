@@ -268,7 +268,8 @@ def _show(options: argparse.Namespace) -> None:
         side = checkpoint.size or checkpoint.build.get("image_size")
         head = f"an embedding of {checkpoint.embedding}" if checkpoint.embedding else checkpoint.labels or "no head"
         size = f", {side} x {side}" if side else ""
-        print(f"weights {checkpoint.repo}: {head}{size}, {checkpoint.revision or 'main'}")
+        kind = f"{head}{size}, " if checkpoint.input else ""
+        print(f"weights {checkpoint.repo}: {kind}{checkpoint.revision or 'main'}")
     if published:
         print(f"reads and writes the layouts of {'; '.join(layouts(built))}")
 

@@ -39,6 +39,8 @@ def show_trained(
     """
     client().utils.disable_progress_bars()
     checkpoint = find(factory.__name__, variant, pretrained)
+    if checkpoint.input is None:
+        raise ValueError(f"{checkpoint.repo} reads no pictures: choose a model of images")
     try:
         model = factory(variant, pretrained=pretrained).eval().to(device)
     except HubError:
