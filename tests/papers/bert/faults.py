@@ -1,0 +1,19 @@
+"""Seeded faults, each with the test that must catch it."""
+
+from tests.planting import Fault
+
+_TEST = "papers/bert/test_model.py::test_"
+FAULTS = {
+    "padding is looked at": Fault(
+        "papers/bert/model.py",
+        "tokens.ne(self.padding)[:, None, None]",
+        "tokens.ne(-1)[:, None, None]",
+        f"{_TEST}a_later_token_changes_an_earlier_output_and_padding_changes_nothing",
+    ),
+    "nine of ten selected tokens are masked": Fault(
+        "papers/bert/model.py",
+        "draw[1] < 0.8",
+        "draw[1] < 0.9",
+        f"{_TEST}of_the_selected_tokens_80_percent_are_masked_10_random_10_kept",
+    ),
+}
