@@ -153,7 +153,7 @@ def mask_tokens(
     mask: int,
     vocabulary: int,
     special: tuple[int, ...] = (),
-    rate: float = 0.15,
+    rate: int | float = 0.15,
     generator: Generator | None = None,
 ) -> tuple[Int[Tensor, "*b n"], Bool[Tensor, "*b n"]]:
     """Corrupt a text for the first task (section 3.1): of the selected tokens 80 % become ``mask``, 10 % any token.
