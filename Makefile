@@ -20,7 +20,7 @@ SAY = @printf '\n\033[1m%s\033[0m\n'
 export PYDEVD_DISABLE_FILE_VALIDATION = 1
 
 .NOTPARALLEL:
-.PHONY: book test lint twins unit site evidence floors colab cuda wheels bench house lighthouse serve clean
+.PHONY: book test lint twins unit site evidence date-reader floors colab cuda wheels bench house lighthouse serve clean
 
 book: $(VENV)/ready  ## execute what changed and build the site
 	$(SAY) "Building the book"
@@ -51,6 +51,9 @@ site: book  ## the twins again, which the build may have rewritten, and the buil
 
 evidence: $(VENV)/ready  ## record what trainings come to over seeds and instruction sets, or of KEYS="cbam vit"
 	@$(BIN)/python book/evidence.py $(KEYS)
+
+date-reader: $(VENV)/ready  ## train the model that reads dates once more, and store its weights beside the package's data
+	@OMP_NUM_THREADS=1 $(BIN)/python book/date_reader.py
 
 floors: .floors/ready  ## the tests of the package with exactly its lowest versions, and without other libraries' models
 	@PYTHONPATH=src LOWEST=1 OMP_NUM_THREADS=1 .floors/bin/pytest -n $(WORKERS) --dist loadfile \

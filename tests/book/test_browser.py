@@ -22,7 +22,7 @@ def test_a_page_is_complete_and_quiet_without_a_network_and_has_no_barrier(tab, 
     if name.rpartition("/")[2] in KEYS:
         assert tab.locator(".katex").count() > 20
         assert tab.evaluate("document.fonts.check('16px KaTeX_Main')")
-        assert tab.locator("figure").count() > 2
+        assert tab.locator("figure").count() > 1  # the drawing, and one of tensors
         assert tab.locator("button.copybtn").count() > 5
     assert barriers(tab, PART.get(name, "html")) == []
 

@@ -52,6 +52,16 @@ def test_boxes_do_not_overlap_and_stay_inside():
             assert apart, (a, b)
 
 
+def test_a_title_that_is_wider_than_its_boxes_is_not_cut():
+    title = "a title of some length"
+    svg = drawn(f"title: {title}\na: x\n")
+    left, _, width, _ = map(float, re.search(r'viewBox="([^"]*)"', svg)[1].split())
+    middle = float(re.search(r'class="title" x="(-?\d+)"', svg)[1])
+    half = flow._width(title, 14) / 2
+    assert left <= middle - half
+    assert middle + half <= left + width
+
+
 def test_an_arrow_that_passes_boxes_goes_round_them():
     (drawing,) = flow.parse("a: [long name of a part]\nb: [another]\nc: (+)\na -> b -> c\na -> c\n".splitlines())
     around = re.findall(r'<path d="M([\d.-]+),[\d.-]+ H([\d.-]+) q', flow.draw(drawing))

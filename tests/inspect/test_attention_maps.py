@@ -25,8 +25,7 @@ from tests.papers.vit.cases import TINY
 from tests.test_contract import MODELS, every_model
 
 # Families whose layers have places, and those of other tokens; what is in neither has no softmax.
-SEQUENCES = ("why_attention", "transformer", "positional_encoding", "non_local clips")
-OVER_IMAGES = [n for n, case in MODELS.items() if not n.startswith(SEQUENCES) and not case.no_softmax]
+OVER_IMAGES = [n for n, case in MODELS.items() if case.inputs()[0].ndim == 4 and not case.no_softmax]
 over_images = pytest.mark.parametrize("name", OVER_IMAGES)
 
 Model = tuple[nn.Module, Tensor, Seen, dict[str, Tensor]]

@@ -37,6 +37,7 @@ from sphinx.util.docutils import SphinxDirective
 
 WIDEST = 356  # of a drawing, so that a phone shows it at its own size
 _LETTER, _SMALL, _LINE = 14, 11.5, 17  # sizes of the text, and from one line to the next
+_BOLD = 1.1  # how much wider the letters of a title are
 _PAD, _GAP, _DOWN, _LANE = 10, 16, 20, 16  # around a text, between boxes, between rows, from one way round to the next
 _INDEX = re.compile(r"([_^])(?:\{([^}]*)\}|(\w))")
 # Where no page gives colours: dark on light, as in a notebook.
@@ -145,7 +146,9 @@ def draw(drawing: Drawing, style: str = "") -> str:
         parts.append(_arrow(drawing.boxes[source], drawing.boxes[target], lane, words))
     parts += [_box(box) for box in drawing.boxes.values()]
     if drawing.title:
-        parts.append(f'<text class="title" x="{(left + right) / 2:.0f}" y="-12">{_text(drawing.title)}</text>')
+        middle, half = (left + right) / 2, _width(drawing.title, _LETTER * _BOLD) / 2
+        left, right = min(left, middle - half), max(right, middle + half)
+        parts.append(f'<text class="title" x="{middle:.0f}" y="-12">{_text(drawing.title)}</text>')
     top = -30 if drawing.title else -2
     width, height = right - left + 4, low - top + 6
     if width > WIDEST:

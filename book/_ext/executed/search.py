@@ -1,4 +1,4 @@
-"""The search of the site, taught three things: words in Chinese, names of models, and terms of the glossary.
+"""The search of the site, taught words in Chinese, names of models, terms of the glossary, and the order of the book.
 
 Sphinx splits text where there is no letter. Chinese writes its words without a gap, so a whole clause becomes one word
 that nobody looks for; and a word of two characters is too short for Sphinx to look for it within another.
@@ -42,6 +42,12 @@ function splitQuery(query) {
   const runs = words.flatMap((word) => word.match(/\p{Script=Han}+|\P{Script=Han}+/gu));
   return runs.flatMap((run) => (/\p{Script=Han}/u.test(run) ? cut(run) : run));
 }
+
+// Pages with the same score stand in the order of the book, and before those that have no number. Scores are whole.
+addEventListener("DOMContentLoaded", () => {
+  if (typeof Scorer !== "undefined")
+    Scorer.score = ([, title, , , score]) => score - Math.min(Number.parseInt(title) || 999, 999) / 1000;
+});
 """.replace("LONGEST", str(LONGEST))
 
     def split(self, input: str) -> list[str]:
