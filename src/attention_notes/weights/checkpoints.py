@@ -12,7 +12,8 @@ A list names, for each variant, the repositories on the Hugging Face hub, the be
     size, window       what it was tuned to, where that is not the variant's own
     build              options of the factory for the model that was trained first, where they are not the variant's own
     input              how a photograph becomes its input: mean and deviation of the colours, interpolation, and the
-                       share of the resized image that is cut from its centre (null: the whole, whatever its shape)
+                       share of the resized image that is cut from its centre (null: the whole, whatever its shape);
+                       a model of text has none
 """
 
 import difflib
@@ -40,13 +41,13 @@ class Checkpoint:
 
     ``build`` are options of the factory for the model that was trained, ``size`` and ``window`` what it was tuned to
     afterwards, ``labels`` names its classes, ``embedding`` is the width of a head that has none, and ``input`` makes
-    its input from a photograph.
+    its input from a photograph; a model of text has no ``input``.
     """
 
     repo: str
     key: str
     variant: str
-    input: Preprocessing
+    input: Preprocessing | None = None
     revision: str | None = None
     sha256: str | None = None
     labels: str | None = "imagenet"
@@ -61,6 +62,11 @@ class Checkpoint:
         return self.embedding or CLASSES[self.labels]
 
     @property
+    def options(self) -> dict[str, Any]:
+        """Arguments of the factory for the model that was trained."""
+        return {**({"num_classes": self.classes} if self.input else {}), **self.build}
+
+    @property
     def resize(self) -> dict[str, Any]:
         """Arguments of the model's ``resize`` that make it what it was tuned to; none where it was not."""
         return {k: v for k, v in (("image_size", self.size), ("window", self.window)) if v is not None}
@@ -70,7 +76,7 @@ class Checkpoint:
 def checkpoints() -> dict[str, Checkpoint]:
     """All published weights by their repository, in the order of the list: the best of a variant first."""
     found = (
-        Checkpoint(key=key, variant=variant, **{**row, "input": _input(*row["input"])})
+        Checkpoint(key=key, variant=variant, **{**row, "input": _input(*row["input"]) if "input" in row else None})
         for key, file in lists().items()
         for variant, rows in yaml.safe_load(file.read_text("utf-8")).items()
         for row in rows

@@ -1,7 +1,10 @@
 """BERT, Devlin et al. 2019, arXiv 1810.04805."""
 
+from attention_notes.papers.bert import weights  # imported so that other people's weights know these models
+from attention_notes.papers.bert.minilm import SentenceEncoder, minilm, minilm_folder
 from attention_notes.papers.bert.model import (
     BERT,
+    LATER,
     VARIANTS,
     Embeddings,
     Layer,
@@ -11,18 +14,24 @@ from attention_notes.papers.bert.model import (
     mask_tokens,
     start,
 )
-from attention_notes.papers.bert.names import from_transformers, to_transformers
+from attention_notes.papers.bert.tokens import SPECIAL, WordPiece, words
 
 __all__ = [
     "BERT",
+    "LATER",
+    "SPECIAL",
     "VARIANTS",
     "Embeddings",
     "Layer",
     "PreTraining",
     "Predictions",
+    "SentenceEncoder",
+    "WordPiece",
     "bert",
-    "from_transformers",
     "mask_tokens",
+    "minilm",
+    "minilm_folder",
     "start",
-    "to_transformers",
+    "weights",
+    "words",
 ]

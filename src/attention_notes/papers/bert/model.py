@@ -3,11 +3,14 @@
 In one sentence: an encoder that sees both sides of every token is trained to restore hidden tokens and to tell whether
 one text follows another, and is then tuned to a task with one layer more.
 
-Departures: ``mask_tokens`` selects each token with probability ``rate`` by itself, where the authors' code selects a
-fixed share of each text; and weights start from a normal distribution that is not truncated, as in transformers, whose
-zero row for padding is kept, too. The authors' code has a truncated normal and no zero row.
+Departures: ``mask_tokens`` selects each token by itself with probability ``rate``, where the authors' code
+(``create_pretraining_data.py``) selects a fixed share of each text. As in transformers, and not in the authors'
+``modeling.py``: weights start from a normal distribution that is not truncated, the row of the padding starts at zero,
+GELU is exact and not approximated by tanh, and padding gets no attention at all, where the authors subtract 10,000 from
+its scores.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -25,7 +28,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "base": {"layers": 12, "dim": 768, "hidden": 3072, "heads": 12},
     "large": {"layers": 24, "dim": 1024, "hidden": 4096, "heads": 16},
 }
-EPS = 1e-12
+# Not of the paper: sizes of the published weights, from their config.json.
+LATER: dict[str, dict[str, Any]] = {"minilm_l6": {"layers": 6, "dim": 384, "hidden": 1536, "heads": 12}}
+NAMED = VARIANTS | LATER
+EPS = 1e-12  # of every norm, as in the authors' modeling.py
 
 
 class Embeddings(nn.Module):
@@ -47,7 +53,9 @@ class Embeddings(nn.Module):
         """Sum the three rows of each token; without ``segments`` all tokens are of the first."""
         length = self.positions.num_embeddings
         if tokens.shape[-1] > length:
-            raise ValueError(f"{tokens.shape[-1]} tokens, but there are {length} positions: cut the text or give length=")
+            raise ValueError(
+                f"{tokens.shape[-1]} tokens, but there are {length} positions: cut the text or give length="
+            )
         segments = torch.zeros_like(tokens) if segments is None else segments
         _check_known("token", tokens, self.tokens.num_embeddings)
         _check_known("segment", segments, self.segments.num_embeddings)
@@ -81,7 +89,11 @@ class BERT(nn.Module):
         length: number of positions.
         segments: number of segments.
         dropout: everywhere, and of the weights of the attention.
-        padding: the token that fills short texts; its row is zero and it is not looked at.
+        padding: the token that fills short texts; its row starts at zero and it is not looked at.
+        spread: standard deviation with which weights start; the paper's models, 768 and more wide, have 0.02.
+
+    Raises:
+        ValueError: if ``heads`` does not divide ``dim``.
     """
 
     def __init__(
@@ -96,15 +108,16 @@ class BERT(nn.Module):
         segments: int = 2,
         dropout: float = 0.1,
         padding: int = 0,
+        spread: float = 0.02,
     ) -> None:
         super().__init__()
-        self.padding = padding
+        self.padding, self.spread = padding, spread
         self.embeddings = Embeddings(
             dim, vocabulary=vocabulary, length=length, segments=segments, dropout=dropout, padding=padding
         )
         self.layers = nn.ModuleList(Layer(dim, heads=heads, hidden=hidden, dropout=dropout) for _ in range(layers))
         self.pooler = nn.Linear(dim, dim)
-        self.apply(start)
+        self.apply(partial(start, spread=spread))
 
     def forward(
         self, tokens: Int[Tensor, "b n"], segments: Int[Tensor, "b n"] | None = None
@@ -126,7 +139,7 @@ class Predictions(NamedTuple):
 class PreTraining(nn.Module):
     """BERT with the heads of both tasks (section 3.1).
 
-        words = Norm(GELU(W z + b)) Eᵀ + b_v    with the table E of the tokens;    follows = W_s pooled + b_s
+    words = Norm(GELU(W z + b)) Eᵀ + b_v    with the table E of the tokens;    follows = W_s pooled + b_s
     """
 
     def __init__(self, bert: BERT) -> None:
@@ -137,14 +150,17 @@ class PreTraining(nn.Module):
         self.norm = nn.LayerNorm(dim, eps=EPS)
         self.bias = nn.Parameter(torch.zeros(vocabulary))
         self.follows = nn.Linear(dim, 2)
-        start(self.transform)
-        start(self.follows)
+        start(self.transform, spread=bert.spread)
+        start(self.follows, spread=bert.spread)
 
     def forward(self, tokens: Int[Tensor, "b n"], segments: Int[Tensor, "b n"] | None = None) -> Predictions:
         """Logits for every token, and for the pair; class 0 says that the second text follows."""
         z, pooled = self.bert(tokens, segments)
-        words = self.norm(F.gelu(self.transform(z)))
-        return Predictions(F.linear(words, self.bert.embeddings.tokens.weight, self.bias), self.follows(pooled))
+        return Predictions(self.words(z), self.follows(pooled))
+
+    def words(self, z: Float[Tensor, "*b c"]) -> Float[Tensor, "*b v"]:
+        """Logits of the words at some tokens: in training those that are to be predicted are enough."""
+        return F.linear(self.norm(F.gelu(self.transform(z))), self.bert.embeddings.tokens.weight, self.bias)
 
 
 def mask_tokens(
@@ -182,10 +198,10 @@ def mask_tokens(
 
 
 @torch.no_grad()
-def start(layer: nn.Module) -> None:
-    """Linear maps and tables from a normal distribution of deviation 0.02; biases and the row of padding are zero."""
+def start(layer: nn.Module, *, spread: float = 0.02) -> None:
+    """Linear maps and tables from a normal distribution of deviation ``spread``; biases, row of padding: zero."""
     if isinstance(layer, nn.Linear | nn.Embedding):
-        nn.init.normal_(layer.weight, std=0.02)
+        nn.init.normal_(layer.weight, std=spread)
     if isinstance(layer, nn.Linear):
         nn.init.zeros_(layer.bias)
     if isinstance(layer, nn.Embedding) and layer.padding_idx is not None:
@@ -194,12 +210,12 @@ def start(layer: nn.Module) -> None:
 
 @pretrainable
 def bert(variant: str, *, vocabulary: int = 30_522, **overrides: Any) -> BERT:
-    """BERT by the name of a variant, with the vocabulary of the uncased models.
+    """BERT by the name of a variant, with the vocabulary of the uncased models; ``overrides`` are arguments of ``BERT``.
 
     Raises:
         ValueError: if there is no such variant.
     """
-    return BERT(vocabulary, **{**lookup(VARIANTS, variant), **overrides})
+    return BERT(vocabulary, **{**lookup(NAMED, variant), **overrides})
 
 
 def _check_known(what: str, ids: Tensor, known: int) -> None:
