@@ -41,7 +41,7 @@ def test_counts_by_hand():
     text = torch.tensor([a, b, a, b, a, c, a, b])
     scores = by_neighbours(text, torch.tensor([a]), torch.tensor([a]))
     assert {name: PIECES[score[0].argmax()] for name, score in scores.items()} == {
-        "most frequent letter": "b", "left neighbour": "b", "right": "b", "both": "b",
+        "most frequent letter": "a", "left neighbour": "b", "right": "b", "both": "b",
     }  # fmt: skip
     after = scores["left neighbour"][0]
     assert after[b] == pytest.approx((3 + 3 / 7) / 5)

@@ -6,7 +6,6 @@ from torch import Tensor
 from attention_notes.papers import Family, in_tests
 from attention_notes.papers.bert.model import NAMED, bert
 
-
 TOKENS = 128  # the length of most of the pre-training (appendix A.2)
 
 

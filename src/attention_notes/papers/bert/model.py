@@ -210,7 +210,7 @@ def start(layer: nn.Module, *, spread: float = 0.02) -> None:
 
 @pretrainable
 def bert(variant: str, *, vocabulary: int = 30_522, **overrides: Any) -> BERT:
-    """BERT by the name of a variant, with the vocabulary of the uncased models; ``overrides`` are arguments of ``BERT``.
+    """BERT by the name of a variant, with the vocabulary of the uncased models; ``overrides`` as ``BERT`` takes them.
 
     Raises:
         ValueError: if there is no such variant.
