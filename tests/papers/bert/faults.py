@@ -16,4 +16,16 @@ FAULTS = {
         "draw[1] < 0.9",
         f"{_TEST}of_the_selected_tokens_80_percent_are_masked_10_random_10_kept",
     ),
+    "the pooler reads the last token": Fault(
+        "papers/bert/model.py",
+        "self.pooler(z[:, 0])",
+        "self.pooler(z[:, -1])",
+        f"{_TEST}pooled_and_all_tokens_equal_those_of_bert_model",
+    ),
+    "gamma and beta are exchanged": Fault(
+        "papers/bert/weights.py",
+        '(f"{ours}.weight", f"{theirs}.gamma"), (f"{ours}.bias", f"{theirs}.beta")',
+        '(f"{ours}.weight", f"{theirs}.beta"), (f"{ours}.bias", f"{theirs}.gamma")',
+        "papers/bert/test_weights.py::test_the_encoder_is_taken_out_of_a_file_with_the_heads_of_pre_training",
+    ),
 }
