@@ -1,6 +1,6 @@
 """What the suite over all models is given: small models, inputs of each kind, and how to run the two."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +37,10 @@ def sentences(m: int = 11, n: int = 7) -> tuple[Tensor, Tensor]:
     return torch.randint(1, 23, (BATCH, m), device=DEVICE), torch.randint(1, 23, (BATCH, n), device=DEVICE)
 
 
+def texts(n: int = 11, m: int = 0) -> tuple[Tensor]:
+    return (torch.randint(1, 23, (BATCH, n), device=DEVICE),)
+
+
 def tiles(y: int = 1, x: int = 3) -> tuple[Tensor]:
     """Images of y x x tiles of 32 pixels: PVT v1 cuts its maps until a token has 32, and refuses other sides."""
     return (torch.randn(BATCH, 3, 32 * y, 32 * x, device=DEVICE),)
@@ -63,6 +67,7 @@ OTHER = {
     clips: ((56, 70), ()),
     tiles: ((2, 5), ()),
     sentences: ((17, 13), ()),
+    texts: ((17,), ()),
     cards: ((17,), ()),
     embedded: ((35,), ("35", "4 x 7")),
 }
@@ -80,7 +85,12 @@ def randomised(case: Case) -> nn.Module:
 def run(model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
     """What the model answers; several answers, as of two heads in training, side by side."""
     out = model(*inputs)
-    return out if isinstance(out, Tensor) else torch.cat([*out], -1)
+    return out if isinstance(out, Tensor) else beside(out)
+
+
+def beside(answers: Sequence[Tensor]) -> Tensor:
+    """Several answers for each sample as one: vectors, and what has more axes as vectors."""
+    return torch.cat([answer.flatten(1) for answer in answers], -1)
 
 
 def refusal(model: nn.Module, inputs: tuple[Tensor, ...]) -> str:
@@ -114,6 +124,7 @@ def agrees_elsewhere(file: Path, case: Case, model: nn.Module) -> None:
     for batch in (1, BATCH, 7):
         inputs = more(case, batch)
         given = {given.name: x.cpu().numpy() for given, x in zip(session.get_inputs(), inputs, strict=True)}
-        found, wanted = torch.from_numpy(session.run(None, given)[0]), run(model, inputs).detach().cpu()
+        answers, wanted = [torch.from_numpy(x) for x in session.run(None, given)], run(model, inputs).detach().cpu()
+        found = answers[0] if len(answers) == 1 else beside(answers)
         assert found.shape == wanted.shape
         assert (found - wanted).norm() < 1e-5 * wanted.norm()
