@@ -1,6 +1,6 @@
 """What the suite over all models is given: small models, inputs of each kind, and how to run the two."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +39,7 @@ def sentences(m: int = 11, n: int = 7) -> tuple[Tensor, Tensor]:
 
 def captioned(y: int = 28, x: int = 42, n: int = 5) -> tuple[Tensor, Tensor]:
     return (*images(y, x), torch.randint(1, 23, (BATCH, n), device=DEVICE))
+
 
 def texts(n: int = 11, m: int = 0) -> tuple[Tensor]:
     return (torch.randint(1, 23, (BATCH, n), device=DEVICE),)
@@ -89,7 +90,12 @@ def randomised(case: Case) -> nn.Module:
 def run(model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
     """What the model answers; several answers, as of two heads in training, side by side."""
     out = model(*inputs)
-    return out if isinstance(out, Tensor) else torch.cat([*out], -1)
+    return out if isinstance(out, Tensor) else beside(out)
+
+
+def beside(answers: Sequence[Tensor]) -> Tensor:
+    """Several answers for each sample as one: vectors, and what has more axes as vectors."""
+    return torch.cat([answer.flatten(1) for answer in answers], -1)
 
 
 def refusal(model: nn.Module, inputs: tuple[Tensor, ...]) -> str:
@@ -123,6 +129,7 @@ def agrees_elsewhere(file: Path, case: Case, model: nn.Module) -> None:
     for batch in (1, BATCH, 7):
         inputs = more(case, batch)
         given = {given.name: x.cpu().numpy() for given, x in zip(session.get_inputs(), inputs, strict=True)}
-        found, wanted = torch.from_numpy(session.run(None, given)[0]), run(model, inputs).detach().cpu()
+        answers, wanted = [torch.from_numpy(x) for x in session.run(None, given)], run(model, inputs).detach().cpu()
+        found = answers[0] if len(answers) == 1 else beside(answers)
         assert found.shape == wanted.shape
         assert (found - wanted).norm() < 1e-5 * wanted.norm()

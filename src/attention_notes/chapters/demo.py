@@ -51,5 +51,6 @@ def show_trained(
     if checkpoint.labels is not None:
         for found in predict(model, image):
             print(f"{found.probability:6.1%}  {found.name}")
-    pixels = checkpoint.input(image, size=input_size(model))[0]
+    prepare: Any = checkpoint.input
+    pixels = prepare(image, size=input_size(model))[0]
     return attention_over(model, pixels.to(device), at=at)

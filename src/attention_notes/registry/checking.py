@@ -73,7 +73,7 @@ def pinned(listed: str, repo: str, found: Mapping[str, str]) -> str:
 def _fit(checkpoint: Checkpoint, state: dict[str, torch.Tensor]) -> None:
     """Raise ``ValueError`` if tensors of these names and shapes are not the weights of the model."""
     with torch.device("meta"):
-        model: Any = families()[checkpoint.key].factory(checkpoint.variant, **checkpoint.head, **checkpoint.build)
+        model: Any = families()[checkpoint.key].factory(checkpoint.variant, **checkpoint.options)
         if checkpoint.resize:
             model.resize(**checkpoint.resize)
     layout = min(layouts(model).values(), key=lambda one: sum(map(len, one.misfits(state, model))))

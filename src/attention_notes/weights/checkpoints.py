@@ -13,7 +13,7 @@ A list names, for each variant, the repositories on the Hugging Face hub, the be
     build              options of the factory for the model that was trained first, where they are not the variant's own
     input              how a photograph becomes its input: mean and deviation of the colours, interpolation, and the
                        share of the resized image that is cut from its centre (null: the whole, whatever its shape);
-                       a model that reads text has none, and no labels
+                       a model of text has none
 """
 
 import difflib
@@ -41,7 +41,7 @@ class Checkpoint:
 
     ``build`` are options of the factory for the model that was trained, ``size`` and ``window`` what it was tuned to
     afterwards, ``labels`` names its classes, ``embedding`` is the width of a head that has none, and ``input`` makes
-    its input from a photograph; it is None where the model reads text.
+    its input from a photograph; a model of text has no ``input``.
     """
 
     repo: str
@@ -62,9 +62,9 @@ class Checkpoint:
         return self.embedding or CLASSES[self.labels]
 
     @property
-    def head(self) -> dict[str, Any]:
-        """The argument of the factory that makes the head; none where the model reads text."""
-        return {} if self.input is None else {"num_classes": self.classes}
+    def options(self) -> dict[str, Any]:
+        """Arguments of the factory for the model that was trained."""
+        return {**({"num_classes": self.classes} if self.input else {}), **self.build}
 
     @property
     def resize(self) -> dict[str, Any]:

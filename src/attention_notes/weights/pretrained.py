@@ -107,7 +107,7 @@ def _published(build: Callable[..., Any], variant: str, source: bool | str, opti
     _on_meta(build, variant, options)  # what cannot be is found out before anything is fetched
     state = read_weights(fetch(checkpoint))
     trained = {option: value for option, value in options.items() if option in _IN_TRAINING}
-    trained |= {**checkpoint.head, **checkpoint.build}
+    trained |= checkpoint.options
 
     def tuned(**others: Any) -> Any:
         model = build(variant, **trained, **others)

@@ -61,7 +61,7 @@ def test_other_sizes_are_refused_with_both():
 
 def test_the_weights_of_gpt_2_are_pinned():
     checkpoint = find("gpt", "GPT-2")
-    assert (checkpoint.repo, checkpoint.input, checkpoint.head) == ("openai-community/gpt2", None, {})
+    assert (checkpoint.repo, checkpoint.input, checkpoint.options) == ("openai-community/gpt2", None, {})
     assert len(checkpoint.revision) == 40
     assert len(checkpoint.sha256) == 64
 

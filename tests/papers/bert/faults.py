@@ -1,0 +1,31 @@
+"""Seeded faults, each with the test that must catch it."""
+
+from tests.planting import Fault
+
+_TEST = "papers/bert/test_model.py::test_"
+FAULTS = {
+    "padding is looked at": Fault(
+        "papers/bert/model.py",
+        "tokens.ne(self.padding)[:, None, None]",
+        "tokens.ne(-1)[:, None, None]",
+        f"{_TEST}a_later_token_changes_an_earlier_output_and_padding_changes_nothing",
+    ),
+    "nine of ten selected tokens are masked": Fault(
+        "papers/bert/model.py",
+        "draw[1] < 0.8",
+        "draw[1] < 0.9",
+        f"{_TEST}of_the_selected_tokens_80_percent_are_masked_10_random_10_kept",
+    ),
+    "the pooler reads the last token": Fault(
+        "papers/bert/model.py",
+        "self.pooler(z[:, 0])",
+        "self.pooler(z[:, -1])",
+        f"{_TEST}pooled_and_all_tokens_equal_those_of_bert_model",
+    ),
+    "gamma and beta are exchanged": Fault(
+        "papers/bert/weights.py",
+        '(f"{ours}.weight", f"{theirs}.gamma"), (f"{ours}.bias", f"{theirs}.beta")',
+        '(f"{ours}.weight", f"{theirs}.beta"), (f"{ours}.bias", f"{theirs}.gamma")',
+        "papers/bert/test_weights.py::test_the_encoder_is_taken_out_of_a_file_with_the_heads_of_pre_training",
+    ),
+}
