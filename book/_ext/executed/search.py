@@ -46,7 +46,7 @@ function splitQuery(query) {
 // Pages with the same score stand in the order of the book, and before those that have no number. Scores are whole, and
 // all but the first are those that Sphinx has unless it finds a Scorer.
 var Scorer = {
-  score: ([, title, , , score]) => score - Math.min(Number.parseInt(title) || 999, 999) / 1000,
+  score: ([, title, , , score]) => score - Math.min(title.match(/section-number">(\d+)/)?.[1] ?? 999, 999) / 1000,
   objNameMatch: 11,
   objPartialMatch: 6,
   objPrio: { 0: 15, 1: 5, 2: -5 },
