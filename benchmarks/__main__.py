@@ -1,6 +1,7 @@
 """Run the comparison: ``python -m benchmarks``, or ``--quick`` to see whether anything became slower."""
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ import torch
 from attention_notes.chapters import speed
 from benchmarks.cases import CASES, INFERENCE
 from benchmarks.compare import Setting, compare, in_its_own_process, pair, settings
-from benchmarks.decoding import decode
+from benchmarks.decoding import MODELS, READ, WRITTEN, decode
 from benchmarks.growth import FORMS, grow
 from benchmarks.limits import copy_rate, product_rate
 from benchmarks.timing import Clock
@@ -34,17 +36,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--only", nargs="*", default=list(CASES), choices=list(CASES), metavar="CASE", help="; ".join(CASES)
     )
+    parser.add_argument("--decoding", action="store_true", help="time how quickly texts are written, and nothing else")
     parser.add_argument("--seconds", type=float, default=6, help="for each pair, once it has had four rounds")
     parser.add_argument("--results", type=Path, help="file of the results; that of the page when not given")
     options = parser.parse_args(arguments)
     torch.set_float32_matmul_precision("highest")
     clock = Clock(torch.device(options.device))
-    path = options.results or RESULTS / f"{clock.device.type}.json"
+    path = options.results or RESULTS / f"{'decoding_' * options.decoding}{clock.device.type}.json"
     if options.quick:
         if not path.exists():
             parser.error(f"nothing is recorded in {path}: run without --quick first")
         return quick(clock, json.loads(path.read_text()), options.only, seconds=options.seconds)
-    found = measure(clock, options.only, seconds=options.seconds)
+    measured = partial(write, clock) if options.decoding else partial(measure, clock, options.only)
+    found = measured(seconds=options.seconds)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     part.write_text(json.dumps(found, indent=1) + "\n")
@@ -54,23 +58,39 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def measure(clock: Clock, names: list[str], *, seconds: float) -> dict[str, Any]:
-    """Everything."""
+    """All models that take images, and how time and memory grow."""
     started, threads = time.perf_counter(), torch.get_num_threads()
     limits = _limits(clock, threads)
     rows = [row for name in names for row in _rows(name, clock.device, threads, limits, seconds=seconds)]
-    decoding = [in_its_own_process(decode, clock.device, batch=batch, seconds=seconds) for batch in (1, 8)]
     growth = [in_its_own_process(grow, form, clock.device) for form in FORMS]
+    return {
+        **_run(clock, started),
+        "limits": limits,
+        "goals": {name: dict(case.goals) for name, case in CASES.items()},
+        "rows": rows,
+        "growth": growth,
+    }
+
+
+def write(clock: Clock, *, seconds: float) -> dict[str, Any]:
+    """How quickly texts are written, token by token."""
+    started, rows = time.perf_counter(), []
+    for model, beams, batch in itertools.product(MODELS, (1, 4), (1, 8)):
+        setting = {"model": model, "beams": beams, "batch": batch}
+        rows.append(in_its_own_process(decode, clock.device, **setting, seconds=seconds))
+        median, low, high = rows[-1]["ratios"]["transformers"]
+        print(f"{model}, {beams} beams, {batch} at once: transformers {median:.2f} [{low:.2f}, {high:.2f}]", flush=True)
+    return {**_run(clock, started), "read": READ, "written": WRITTEN, "rows": rows}
+
+
+def _run(clock: Clock, started: float) -> dict[str, Any]:
+    """On what it ran, with what, when, and how long it took."""
     return {
         "machine": machine(clock.device),
         "versions": {library: version(library) for library in LIBRARIES},
         "commit": _commit(),
         "date": time.strftime("%Y-%m-%d"),
         "minutes": (time.perf_counter() - started) / 60,
-        "limits": limits,
-        "goals": {name: dict(case.goals) for name, case in CASES.items()},
-        "rows": rows,
-        "decoding": decoding,
-        "growth": growth,
     }
 
 

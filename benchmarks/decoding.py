@@ -1,4 +1,4 @@
-"""How many tokens a second a translation model writes, greedily, with and without a cache."""
+"""How many tokens a second a translation model and a language model write, greedily and with four beams."""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,52 +7,79 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from attention_notes.nn.decoding import DecodingState, greedy
+from attention_notes.papers.decoding import beam_search
+from attention_notes.papers.gpt import GPT, gpt
 from attention_notes.papers.transformer import Transformer, transformer
 from attention_notes.registry.parity import fill
-from benchmarks.peers import marian
-from benchmarks.timing import Clock, interleaved, interval, ratio
+from benchmarks.peers import gpt2, marian
+from benchmarks.timing import Clock, interleaved, interval, peak_memory, ratio
 
-VOCABULARY, START, END = 32_000, 1, 2  # no row of ours or theirs ends early: the end is never the likeliest token
-SOURCE, WRITTEN = 48, 64
+START, END = 1, 2  # no row of ours or theirs ends early: the end is never among the likeliest tokens
+READ, WRITTEN = 48, 32
+MODELS: dict[str, Callable[..., Transformer | GPT]] = {
+    # the base model of Table 3, with the vocabulary of a published model of that size, opus-mt-en-de
+    "translation": partial(transformer, "base", vocabulary=58_101, dropout=0.0, bias=True),
+    "language": partial(gpt, "GPT-2", dropout=0.0),
+}
 
 
-def decode(device: torch.device, *, batch: int, seconds: float, layers: int = 6, rounds: int = 20) -> dict[str, Any]:
-    """One row of the results: the sizes of Table 3's base model, against transformers and ``nn.Transformer``.
+def decode(
+    device: torch.device, *, model: str, batch: int, beams: int, seconds: float, rounds: int = 20, **smaller: Any
+) -> dict[str, Any]:
+    """One row of the results: a row of ``MODELS`` against transformers and, where it is greedy, ``nn.Transformer``.
 
     Raises:
-        AssertionError: if the three do not write the same tokens.
+        AssertionError: if they do not write the same tokens.
     """
-    ours = transformer("base", vocabulary=VOCABULARY, layers=layers, dropout=0.0, bias=True).eval()
+    ours = MODELS[model](**smaller).eval()
     fill(ours)
+    table = ours.embedding.tokens if isinstance(ours, Transformer) else ours.tokens
     with torch.no_grad():
-        ours.embedding.tokens.weight[END].mul_(1e-3)
-        ours.embedding.tokens.weight[ours.embedding.padding].mul_(1e-3)
-    source = torch.randint(3, VOCABULARY, (batch, SOURCE), generator=torch.Generator().manual_seed(0)).to(device)
+        table.weight[: END + 1].mul_(1e-3)  # nor is padding
+    read = torch.randint(3, len(table.weight), (batch, READ), generator=torch.Generator().manual_seed(0)).to(device)
     ours.to(device)
-    peer, plain = marian(ours, longest=SOURCE + WRITTEN).to(device), without_cache(ours)
-    works: dict[str, Callable[[], Tensor]] = {
-        "ours": partial(ours.greedy, source, start=START, end=END, limit=WRITTEN),
-        "transformers": partial(_generate, peer, source),
-        "nn.Transformer, no cache": partial(plain, source),
-    }
+    works = {"ours": partial(_write, ours, read, beams), "transformers": partial(_generate, _peer(ours), read, beams)}
+    if beams == 1 and isinstance(ours, Transformer):
+        works["nn.Transformer, no cache"] = partial(without_cache(ours), read)
     written = {name: work() for name, work in works.items()}
     assert all(torch.equal(tokens, written["ours"]) for tokens in written.values()), "not the same tokens"
+    memory = {name: peak_memory(work, device) for name, work in works.items()}
     works["ours again"] = works["ours"]
     samples = interleaved(works, Clock(device), rounds=rounds, seconds=seconds)
     return {
+        "model": model,
         "batch": batch,
+        "beams": beams,
         "threads": torch.get_num_threads(),
         "tokens a second": batch * WRITTEN / interval(samples["ours"]).median,
+        "memory": memory,
         "ratios": {name: ratio(samples[name], samples["ours"]) for name in works if not name.startswith("ours")},
         "control": ratio(samples["ours again"], samples["ours"]),
     }
 
 
 @torch.no_grad()
-def _generate(model: Any, source: Tensor) -> Tensor:
-    """The likeliest tokens, without the start."""
-    options = {"max_new_tokens": WRITTEN, "min_new_tokens": WRITTEN, "num_beams": 1, "do_sample": False}
-    return model.generate(source, attention_mask=torch.ones_like(source), **options)[:, 1:]
+def _write(ours: Transformer | GPT, read: Tensor, beams: int) -> Tensor:
+    """The likeliest tokens, or the best of the beams."""
+    translates = isinstance(ours, Transformer)
+    first, rest = (torch.full_like(read[:, 0], START), read) if translates else (read[:, -1], read[:, :-1])
+    state: DecodingState = ours.begin(rest)
+    if beams == 1:
+        return greedy(state, first, end=END, limit=WRITTEN)
+    return beam_search(state, first, beams=beams, end=END, limit=WRITTEN).tokens[:, 0]
+
+
+@torch.no_grad()
+def _generate(model: Any, read: Tensor, beams: int) -> Tensor:
+    """The same by transformers, without what was there before."""
+    options = {"max_new_tokens": WRITTEN, "num_beams": beams, "do_sample": False, "pad_token_id": 0}
+    return model.generate(read, attention_mask=torch.ones_like(read), **options)[:, -WRITTEN:]
+
+
+def _peer(ours: Transformer | GPT) -> nn.Module:
+    device = next(ours.parameters()).device
+    return (marian(ours, longest=READ + WRITTEN) if isinstance(ours, Transformer) else gpt2(ours, end=END)).to(device)
 
 
 def without_cache(ours: Transformer) -> Callable[[Tensor], Tensor]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from attention_notes.papers.dnl import DNL
+from attention_notes.papers.gpt import GPT
 from attention_notes.papers.non_local import NonLocal
 from attention_notes.papers.transformer import Transformer
 from attention_notes.papers.vit import VisionTransformer
@@ -246,4 +247,17 @@ def marian(ours: Transformer, *, longest: int) -> Any:
                     found = ours.get_submodule(f"{side}.layers.{i}.{mine}")
                     state[f"model.{side}.layers.{i}.{theirs}.{kind}"] = getattr(found, kind).detach()
     model.load_state_dict(state)
+    return model.eval()
+
+
+def gpt2(ours: GPT, *, end: int) -> Any:
+    """transformers' GPT-2 with the sizes and weights of ours."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    (vocabulary, dim), context = ours.tokens.weight.shape, len(ours.positions.weight)
+    heads: Any = ours.layers[0].attention.heads
+    rates = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+    sizes = {"n_layer": len(ours.layers), "n_embd": dim, "n_head": heads, "n_positions": context}
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=vocabulary, bos_token_id=end, eos_token_id=end, **sizes, **rates))
+    model.load_state_dict(to_layout(ours, "transformers") | {"lm_head.weight": ours.tokens.weight.detach()})
     return model.eval()

@@ -225,11 +225,29 @@ def test_on_a_cpu_all_peers_are_timed_on_all_threads_and_the_quickest_beside(mon
     assert {row["work"] for row in rows if row["kept"]} == {INFERENCE}
 
 
-def test_decoding_writes_the_same_tokens_as_transformers_and_as_pytorchs_layers_without_a_cache(monkeypatch):
+SMALL = {"layers": 1, "vocabulary": 101}
+
+
+@pytest.mark.parametrize("model", decoding.MODELS)
+@pytest.mark.parametrize("beams", [1, 4])
+def test_decoding_writes_the_same_tokens_as_transformers_and_as_pytorchs_layers_without_a_cache(
+    model, beams, monkeypatch
+):
     monkeypatch.setattr(decoding, "WRITTEN", 12)
-    row = decode(CPU, batch=1, seconds=0, layers=1, rounds=1)
-    assert row["ratios"].keys() == {"transformers", "nn.Transformer, no cache"}
+    row = decode(CPU, model=model, batch=2, beams=beams, seconds=0, rounds=1, **SMALL)
+    plain = {"nn.Transformer, no cache"} if (model, beams) == ("translation", 1) else set()
+    assert row["ratios"].keys() == {"transformers"} | plain
+    assert row["memory"].keys() == {"ours"} | row["ratios"].keys()
+    assert min(row["memory"].values()) > 0
     assert row["tokens a second"] > 0
+
+
+def test_a_peer_that_writes_other_tokens_is_not_timed(monkeypatch):
+    monkeypatch.setattr(decoding, "WRITTEN", 4)
+    written = decoding._generate
+    monkeypatch.setattr(decoding, "_generate", lambda *inputs: written(*inputs) + 1)
+    with pytest.raises(AssertionError, match="not the same tokens"):
+        decode(CPU, model="language", batch=1, beams=1, seconds=0, rounds=1, **SMALL)
 
 
 def test_an_exponent_is_that_of_the_power():

@@ -25,6 +25,19 @@ COLUMNS = (
 )
 GPU = ("model", "numbers", "run", "kernel", "timm takes", "95 %", "ours, ms")
 _CHAPTERS = {"Swin-T": "swin", "Swin V2-T": "swin", "PVT v2-B2": "pvt", "Non-local block": "non_local"}
+WRITING = (
+    "model",
+    "beams",
+    "texts",
+    "transformers takes",
+    "95 %",
+    "without a cache takes",
+    "tokens a second",
+    "memory",
+    "ours against itself",
+)
+PLAIN = "nn.Transformer, no cache"
+WRITERS = {"translation": "Transformer, base", "language": "GPT-2"}
 HEAPS = ("model", "takes", "kept", "in chunks", "kept", "ours, ms", "kept", "peer, ms", "kept")
 
 
@@ -130,6 +143,26 @@ def table(rows: Sequence[Row], goals: dict[str, dict[str, float]]) -> Table:
         label=f"{len(rows)} times beside those of the quickest peer, in a table that scrolls",
         keys=[row["key"] for row in rows],
     )
+
+
+def writing(rows: Sequence[Row]) -> Table:
+    """How long transformers takes to write the same texts, greedily (one beam) and with several beams."""
+    lines = [
+        [
+            Cell(WRITERS[row["model"]]),
+            Cell(f"{row['beams']}", row["beams"]),
+            Cell(f"{row['batch']}", row["batch"]),
+            Cell("{:.2f}".format(*row["ratios"]["transformers"]), row["ratios"]["transformers"][0]),
+            Cell("{1:.2f} to {2:.2f}".format(*row["ratios"]["transformers"])),
+            Cell("{:.2f}, {:.2f} to {:.2f}".format(*row["ratios"][PLAIN]) if PLAIN in row["ratios"] else "–"),
+            Cell(f"{row['tokens a second']:.0f}", row["tokens a second"]),
+            Cell(f"{row['memory']['ours'] / row['memory']['transformers']:.2f}"),
+            Cell("{:.2f}, {:.2f} to {:.2f}".format(*row["control"])),
+        ]
+        for row in rows
+    ]
+    keys = [{"translation": "transformer", "language": "gpt"}[row["model"]] for row in rows]
+    return Table(WRITING, lines, label="Writing token by token, in a table that scrolls", keys=keys)
 
 
 def _of(row: Row) -> tuple[Any, ...]:

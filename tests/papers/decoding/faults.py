@@ -23,8 +23,8 @@ FAULTS = {
     ),
     "only K candidates are looked at": Fault(
         "papers/decoding/model.py",
-        "topk(min(2 * beams, width * vocabulary))",
-        "topk(min(beams, width * vocabulary))",
+        "together.topk(min(2 * beams, together.shape[1]))",
+        "together.topk(min(beams, together.shape[1]))",
         "papers/decoding/test_model.py::test_beams_equal_those_of_transformers",
     ),
     "a small p leaves no token": Fault(

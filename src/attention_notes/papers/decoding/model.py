@@ -118,10 +118,11 @@ def beam_search(
     offset = torch.arange(size, device=device)[:, None]
     for length in range(1, limit + 1):
         width = running.shape[1]
-        together = running[..., None] + logits.to(dtype).log_softmax(-1).view(size, width, vocabulary)
-        # At most K of the 2 K likeliest end here, so that at least K go on.
-        scores, chosen = together.flatten(1).topk(min(2 * beams, width * vocabulary))
-        parents, tokens = chosen // vocabulary, chosen % vocabulary
+        # At most K of the 2 K likeliest end here, so that at least K go on; no text has more than 2 K of them.
+        likeliest, follow = logits.to(dtype).log_softmax(-1).topk(min(2 * beams, vocabulary))
+        together = (running[..., None] + likeliest.view(size, width, likeliest.shape[-1])).flatten(1)
+        scores, chosen = together.topk(min(2 * beams, together.shape[1]))
+        parents, tokens = chosen // likeliest.shape[-1], follow.view(size, width * follow.shape[-1]).gather(1, chosen)
         candidates = texts.gather(1, parents[..., None].expand(-1, -1, limit))
         candidates[..., length - 1] = tokens
         ends = tokens.eq(end) if length < limit else torch.ones_like(tokens, dtype=torch.bool)

@@ -2,6 +2,6 @@
 
 # Imported so that other people's weights know these models.
 from attention_notes.papers.gpt import weights
-from attention_notes.papers.gpt.model import GPT, VARIANTS, Cache, Decoding, Layer, gpt
+from attention_notes.papers.gpt.model import GPT, VARIANTS, Decoding, Layer, gpt
 
-__all__ = ["GPT", "VARIANTS", "Cache", "Decoding", "Layer", "gpt", "weights"]
+__all__ = ["GPT", "VARIANTS", "Decoding", "Layer", "gpt", "weights"]

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from attention_notes.nn.attention import MultiHeadAttention
 from attention_notes.nn.decoding import greedy
+from attention_notes.nn.keys_values import KeysValues
 from attention_notes.nn.mlp import MLP
 from attention_notes.nn.variants import lookup
 from attention_notes.papers.transformer import PostNorm, PreNorm
@@ -47,25 +48,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-class Cache:
-    """The keys and values of the tokens that one layer has read."""
-
-    def __init__(self) -> None:
-        self.read: tuple[Tensor, Tensor] | None = None
-
-    def extend(self, new: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Append the keys and values of new tokens; returns those of all tokens."""
-        if self.read is not None:
-            new = torch.cat([self.read[0], new[0]], -2), torch.cat([self.read[1], new[1]], -2)
-        self.read = new
-        return new
-
-    def reorder(self, rows: Int[Tensor, " k"]) -> None:
-        """Keep these rows of the batch, in this order."""
-        if self.read is not None:
-            self.read = self.read[0][rows], self.read[1][rows]
-
-
 class Layer(nn.Module):
     """The Transformer's decoder layer without its attention to a source: masked self-attention, then the perceptron.
 
@@ -83,18 +65,18 @@ class Layer(nn.Module):
         self.residuals = nn.ModuleList(residual(dim, dropout=dropout) for _ in range(2))
 
     def forward(
-        self, x: Float[Tensor, "b n c"], *, mask: Bool[Tensor, "n m"], cache: Cache | None = None
+        self, x: Float[Tensor, "b n c"], *, mask: Bool[Tensor, "n m"] | None, cache: KeysValues | None = None
     ) -> Float[Tensor, "b n c"]:
-        """One layer; ``mask`` says to which of the ``m`` tokens read so far each of the ``n`` new ones may attend."""
+        """One layer; ``mask``: to which of the ``m`` tokens read so far each of the ``n`` new ones may attend."""
         x = self.residuals[0](x, lambda x: self.attend(x, mask=mask, cache=cache))
         return self.residuals[1](x, self.mlp)
 
     def attend(
-        self, x: Float[Tensor, "b n c"], *, mask: Bool[Tensor, "n m"], cache: Cache | None
+        self, x: Float[Tensor, "b n c"], *, mask: Bool[Tensor, "n m"] | None, cache: KeysValues | None
     ) -> Float[Tensor, "b n c"]:
         """Masked attention to all that is read, the new tokens and those of the cache, which grows by them."""
         new = self.attention.keys_values(x)
-        return self.attention.attend(x, *(new if cache is None else cache.extend(new)), mask=mask)
+        return self.attention.attend(x, *(new if cache is None else cache.extend(*new)), mask=mask)
 
 
 class GPT(nn.Module):
@@ -162,14 +144,14 @@ class GPT(nn.Module):
         """
         return self.logits(self.hidden(tokens))
 
-    def hidden(self, tokens: Int[Tensor, "b n"], caches: Sequence[Cache] | None = None) -> Float[Tensor, "b n c"]:
+    def hidden(self, tokens: Int[Tensor, "b n"], caches: Sequence[KeysValues] | None = None) -> Float[Tensor, "b n c"]:
         """What the last layer makes of the tokens; they go on from those in ``caches``, which grow by them."""
         if tokens.ndim != 2:
             hint = ": for one text, give it tokens[None]" if tokens.ndim == 1 else ""
             raise ValueError(f"tokens of shape {tuple(tokens.shape)}, but the model reads batches 'b n'{hint}")
         if tokens.shape[1] < 1:
             raise ValueError("an empty text: give at least one token, such as that between two texts")
-        before = 0 if caches is None or caches[0].read is None else caches[0].read[0].shape[-2]
+        before = 0 if caches is None else caches[0].length
         total = before + tokens.shape[1]
         if total > self.positions.num_embeddings:
             raise ValueError(
@@ -177,7 +159,8 @@ class GPT(nn.Module):
                 f"cut it, or build and train the model with context={total}"
             )
         x = self.dropout(self.embed(tokens) + self.positions.weight[before:total])
-        mask = torch.ones(tokens.shape[1], total, dtype=torch.bool, device=tokens.device).tril(before)
+        alone = tokens.shape[1] == 1  # one new token attends to all, so it needs no mask
+        mask = None if alone else torch.ones(total - before, total, dtype=torch.bool, device=tokens.device).tril(before)
         for i, layer in enumerate(self.layers):
             x = layer(x, mask=mask, cache=None if caches is None else caches[i])
         return self.last(x)
@@ -219,7 +202,7 @@ class Decoding:
 
     def __init__(self, model: GPT, prompt: Int[Tensor, "b n"]) -> None:
         self.model = model
-        self.caches = [Cache() for _ in model.layers]
+        self.caches = [KeysValues() for _ in model.layers]
         if prompt.shape[-1]:
             model.hidden(prompt, self.caches)
 

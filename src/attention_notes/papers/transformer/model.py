@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from attention_notes.nn.attention import Mask, MultiHeadAttention
 from attention_notes.nn.decoding import greedy
+from attention_notes.nn.keys_values import KeysValues
 from attention_notes.nn.mlp import MLP
 from attention_notes.nn.variants import lookup
 from attention_notes.weights.pretrained import pretrainable
@@ -86,20 +87,7 @@ class Cache:
 
     def __init__(self, source: tuple[Tensor, Tensor]) -> None:
         self.source = source
-        self.written: tuple[Tensor, Tensor] | None = None
-
-    def extend(self, new: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Append the keys and values of new tokens; returns those of all tokens written."""
-        if self.written is not None:
-            new = torch.cat([self.written[0], new[0]], -2), torch.cat([self.written[1], new[1]], -2)
-        self.written = new
-        return new
-
-    def reorder(self, rows: Int[Tensor, " k"]) -> None:
-        """Keep these rows of the batch, in this order."""
-        self.source = self.source[0][rows], self.source[1][rows]
-        if self.written is not None:
-            self.written = self.written[0][rows], self.written[1][rows]
+        self.written = KeysValues()
 
 
 class DecoderLayer(nn.Module):
@@ -130,7 +118,7 @@ class DecoderLayer(nn.Module):
     def step(self, x: Float[Tensor, "b 1 c"], cache: Cache, *, memory_mask: Mask | None = None) -> Tensor:
         """The newest token alone, over the cached rest: it may look at all that exists, so it needs no mask."""
         back, cross = self.attention, self.cross
-        x = self.residuals[0](x, lambda x: back.attend(x, *cache.extend(back.keys_values(x))))
+        x = self.residuals[0](x, lambda x: back.attend(x, *cache.written.extend(*back.keys_values(x))))
         x = self.residuals[1](x, lambda x: cross.attend(x, *cache.source, mask=memory_mask))
         return self.residuals[2](x, self.mlp)
 
@@ -300,6 +288,7 @@ class Decoding:
         self.model = model
         self.seen = model.present(source)
         self.caches = model.decoder.caches(model.encoder(model.embedding(source), mask=self.seen))
+        self.texts = torch.arange(len(source), device=source.device)
         self.position = 0
 
     def step(self, tokens: Int[Tensor, " b"]) -> Float[Tensor, "b v"]:
@@ -310,9 +299,14 @@ class Decoding:
 
     def reorder(self, rows: Int[Tensor, " k"]) -> None:
         """Go on with these texts, in this order."""
-        self.seen = self.seen[rows]
+        texts = self.texts[rows]
         for cache in self.caches:
-            cache.reorder(rows)
+            cache.written.reorder(rows)
+        if torch.equal(texts, self.texts):  # the beams of a text share its source
+            return
+        self.texts, self.seen = texts, self.seen[rows]
+        for cache in self.caches:
+            cache.source = cache.source[0][rows], cache.source[1][rows]
 
 
 @pretrainable
