@@ -94,3 +94,13 @@ def test_the_recorded_measurement_is_whole():
     off = {form["form"]: form["memory"] - form["claimed"]["memory"] for form in found["growth"]}
     assert all(abs(difference) < 0.1 for difference in off.values()), off
     assert max(form["tokens"][-1] for form in found["growth"]) == 224 * 224
+
+
+def test_writing_shows_each_setting_with_what_a_peer_takes_and_holds():
+    ratios = {"transformers": [1.25, 1.1, 1.4]}
+    row = {"model": "language", "beams": 4, "batch": 8, "tokens a second": 61.4, "ratios": ratios}
+    row |= {"memory": {"ours": 30, "transformers": 40}, "control": [1.0, 0.9, 1.1]}
+    plain = row | {"model": "translation", "beams": 1, "ratios": ratios | {speed.PLAIN: [3.0, 2.5, 3.5]}}
+    first, second = ([cell.text for cell in line] for line in speed.writing([row, plain]).rows)
+    assert first == ["GPT-2", "4", "8", "1.25", "1.10 to 1.40", "–", "61", "0.75", "1.00, 0.90 to 1.10"]
+    assert second[:2] + [second[5]] == ["Transformer, base", "1", "3.00, 2.50 to 3.50"]
