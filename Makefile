@@ -77,6 +77,7 @@ wheels: $(VENV)/ready  ## what a machine for make cuda may lack, into .wheels
 
 bench: $(VENV)/ready  ## time the models beside their peers, which takes long; QUICK=1: has anything become slower?
 	@$(BIN)/python -W ignore -m benchmarks $(if $(QUICK),--quick)
+	$(if $(QUICK),,@$(BIN)/python -W ignore -m benchmarks --decoding)
 
 house: $(VENV)/ready  ## draw who imports whom in the package, for CONTRIBUTING.md
 	@$(BIN)/python book/house.py

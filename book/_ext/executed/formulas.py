@@ -1,5 +1,6 @@
 """Render the formulas when the book is built, with KaTeX, so that a page needs no script to show them."""
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,31 @@ def render(formula: str, display: bool) -> str:
         raise ExtensionError(f"KaTeX cannot read the formula {formula!r}: {error}") from error
 
 
+def rows(formula: str) -> list[list[str]]:
+    """The rows of a ``gathered`` formula, and in each what stands side by side with a ``\\qquad`` between.
+
+    On a narrow screen one comes below the other. What is inside of braces, of another environment or of delimiters that
+    grow divides nothing.
+    """
+    gathered = re.fullmatch(r"\\begin\{gathered\}(.*)\\end\{gathered\}", formula, re.DOTALL)
+    lines = _divided(gathered[1], "\\\\") if gathered else [formula]
+    return [_divided(line, "\\qquad") for line in lines]
+
+
+def _divided(formula: str, mark: str) -> list[str]:
+    """The parts between the marks that are at the formula's own level."""
+    found, depth, start = [], 0, 0
+    for token in re.finditer(r"\\(?:begin|left|end|right|qquad)(?![A-Za-z])|\\.|[{}]", formula, re.DOTALL):
+        if token[0] in ("{", "\\begin", "\\left"):
+            depth += 1
+        elif token[0] in ("}", "\\end", "\\right"):
+            depth -= 1
+        elif token[0] == mark and depth == 0:
+            found.append(formula[start : token.start()])
+            start = token.end()
+    return [part for part in map(str.strip, [*found, formula[start:]]) if part]
+
+
 def setup(app: Sphinx) -> None:
     """Make this the way to write math in HTML."""
     app.add_html_math_renderer("katex", (_visit_inline, None), (_visit_block, None))
@@ -50,7 +76,11 @@ def _visit_block(writer: Any, node: nodes.math_block) -> None:
     formula = node.astext().strip()
     if "\\\\" in formula and "\\begin{" not in formula:
         formula = f"\\begin{{aligned}}{formula}\\end{{aligned}}"
-    writer.body.append(render(formula, display=True))
+    writer.body.append('<div class="rows">')
+    for row in rows(formula):
+        shown = "".join(render(part, display=True) for part in row)
+        writer.body.append(f'<div class="parts">{shown}</div>')
+    writer.body.append("</div>")
     number = f"({get_node_equation_number(writer, node)})" if node["number"] else ""
     writer.body.append(f'<span class="eqno{"" if number else " unnumbered"}">{number}')
     writer.add_permalink_ref(node, "Link to this equation")

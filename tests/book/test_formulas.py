@@ -1,0 +1,19 @@
+"""Formulas that stand side by side or in rows, and where they may come one below the other."""
+
+import pytest
+from executed.formulas import rows
+
+
+@pytest.mark.parametrize(
+    ("formula", "found"),
+    [
+        (r"Q = X W^Q, \qquad K = X W^K,\quad z", [[r"Q = X W^Q,", r"K = X W^K,\quad z"]]),
+        (r"\begin{gathered} a, \qquad b \\ c \end{gathered}", [["a,", "b"], ["c"]]),
+        (r"\begin{aligned} a & \qquad b \\ c \end{aligned}", [[r"\begin{aligned} a & \qquad b \\ c \end{aligned}"]]),
+        (r"\left( a \qquad b \right) \qquad \text{c \qquad d}", [[r"\left( a \qquad b \right)", r"\text{c \qquad d}"]]),
+        (r"\{ a \}, \qquad b \leftarrow c", [[r"\{ a \},", r"b \leftarrow c"]]),
+        (r"a^\qquadratic", [[r"a^\qquadratic"]]),
+    ],
+)
+def test_formulas_part_where_they_stand_side_by_side_and_nowhere_else(formula, found):
+    assert rows(formula) == found
