@@ -22,6 +22,20 @@ def page_of(name: str) -> str:
     return rooms.page_of(name, ROOT)
 
 
+def form_of(key: str) -> str:
+    """The form of a chapter, as it says in its front matter: full, middle or light."""
+    return str(yaml.safe_load((ROOT / f"{page_of(key)}.md").read_text(encoding="utf-8").split("---")[1])["form"])
+
+
+# What a chapter of each form has at least: formulas on its page, cells with a check, and slides. GPT's paper has one
+# equation, and its chapter the fewest formulas of the full ones.
+LEAST = {
+    "full": {"formulas": 15, "checks": 5, "slides": 4},
+    "middle": {"formulas": 12, "checks": 4, "slides": 4},
+    "light": {"formulas": 10, "checks": 3, "slides": 3},
+}
+
+
 def base_of(repository: str) -> SplitResult:
     """Where the site will be: https://github.com/a/b is shown at https://a.github.io/b/."""
     owner, name = repository.rstrip("/").split("/")[-2:]

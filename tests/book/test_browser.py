@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.book.built import KEYS, PAGES, page_of
+from tests.book.built import KEYS, LEAST, PAGES, form_of, page_of
 from tests.book.visiting import awake, barriers, jumps, quiet, shift, visit
 
 SHIFT = 0.02  # how far things may jump while a page is loaded, as browsers reckon it
@@ -21,8 +21,8 @@ def test_a_page_is_complete_and_quiet_without_a_network_and_has_no_barrier(tab, 
     assert tab.evaluate(f"{wide}.map(f => f.closest('.math').id || f.textContent)") == [], "formulas are cut"
     broken = "[...document.images].filter(i => i.complete && !i.naturalWidth && i.offsetParent).map(i => i.src)"
     assert tab.evaluate(broken) == []
-    if name.rpartition("/")[2] in KEYS:
-        assert tab.locator(".katex").count() > 10
+    if (key := name.rpartition("/")[2]) in KEYS:
+        assert tab.locator(".katex").count() >= LEAST[form_of(key)]["formulas"]
         assert tab.evaluate("document.fonts.check('16px KaTeX_Main')")
         assert tab.locator("figure").count() > 1  # the drawing, and one of tensors
         assert tab.locator("button.copybtn").count() > 5

@@ -6,10 +6,9 @@ A chapter says its form in its front matter, ``form: full``, ``middle`` or ``lig
 import re
 
 import pytest
-import yaml
 from executed.closure import code_cells
 
-from tests.book.built import KEYS, ROOT, page_of
+from tests.book.built import KEYS, ROOT, form_of, page_of
 
 # Words of prose and code cells of the story, its lines that are not empty, and the checks that interrupt it.
 BUDGETS = {"full": (2500, 30, 400, 8), "middle": (1400, 18, 300, 6), "light": (700, 10, 200, 4)}
@@ -29,10 +28,6 @@ SECTIONS = (
 
 def chapter(key: str) -> str:
     return (ROOT / f"{page_of(key)}.md").read_text(encoding="utf-8")
-
-
-def form(key: str) -> str:
-    return str(yaml.safe_load(chapter(key).split("---")[1])["form"])
 
 
 def story(key: str) -> str:
@@ -60,7 +55,7 @@ def test_words_are_those_that_are_read():
 
 @pytest.mark.parametrize("key", KEYS)
 def test_a_chapter_keeps_the_budget_of_its_form(key):
-    most = dict(zip(("words", "cells", "lines", "checks"), BUDGETS[form(key)], strict=True))
+    most = dict(zip(("words", "cells", "lines", "checks"), BUDGETS[form_of(key)], strict=True))
     text = story(key)
     found = {
         "words": words(text),
@@ -75,7 +70,8 @@ def test_a_chapter_keeps_the_budget_of_its_form(key):
     "page", sorted([*ROOT.glob("book/chapters/*.md"), *ROOT.glob("book/pages/*.md")]), ids=lambda p: p.stem
 )
 def test_cells_are_no_wider_than_a_page(page):
-    cells = code_cells(page.read_text(encoding="utf-8"))
+    text = page.read_text(encoding="utf-8")
+    cells = [*code_cells(text), *re.findall(r"(?ms)^```python\n(.*?)^```$", text)]  # those of folded solutions, too
     wide = [line for cell in cells for line in cell.splitlines() if len(line) > COLUMNS]
     assert wide == []
 
@@ -121,7 +117,7 @@ def test_exercises_are_marked_and_one_predicts_and_one_implements(key):
     marks = re.findall(r"(?m)^\*\*\d\*\* \(([^)]*)\)\. ", section)
     assert len(marks) == section.count("} Solution\n") > 0
     assert all(re.match("easy|medium|hard", mark) for mark in marks), marks
-    if form(key) == "full":
+    if form_of(key) == "full":
         assert any("predict" in mark for mark in marks), marks
         assert any("implement" in mark for mark in marks), marks
 

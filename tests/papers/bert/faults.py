@@ -22,6 +22,18 @@ FAULTS = {
         "self.pooler(z[:, -1])",
         f"{_TEST}pooled_and_all_tokens_equal_those_of_bert_model",
     ),
+    "a control that Python takes for a space parts two words": Fault(
+        "papers/bert/tokens.py",
+        'if c in "\\t\\n\\r" or kind == "Zs":',
+        "if c.isspace():",
+        "papers/bert/test_tokens.py::test_pieces_are_those_of_transformers",
+    ),
+    "a vocabulary is cut at every end of line that Python knows": Fault(
+        "papers/bert/tokens.py",
+        'removesuffix("\\n").split("\\n")',
+        "splitlines()",
+        "papers/bert/test_tokens.py::test_a_piece_of_the_vocabulary_can_be_an_end_of_line_to_python",
+    ),
     "gamma and beta are exchanged": Fault(
         "papers/bert/weights.py",
         '(f"{ours}.weight", f"{theirs}.gamma"), (f"{ours}.bias", f"{theirs}.beta")',

@@ -1,25 +1,20 @@
 """The letters of the chapter's training."""
 
+import re
+
 import pytest
 import torch
 
+from attention_notes.chapters.data import sentences
 from attention_notes.papers.bert.data import PIECES, by_neighbours, ends_by_pairs, f1, letters, pairs, stretches
-
-
-def spelled(tokens):
-    return "".join(PIECES[token] for token in tokens)
 
 
 def test_the_text_is_that_of_the_manual_and_its_end_is_held_out():
     train, test = letters()
     assert len(test.tokens) == pytest.approx(len(train.tokens) / 7, rel=0.01)
-    text, words, start = spelled(train.tokens[:60].tolist()), [], 0
-    for i, end in enumerate(train.ends[:60].tolist()):
-        if end:
-            words.append(text[start : i + 1])
-            start = i + 1
-    assert len(words) > 5
-    assert all(word.isalpha() for word in words)
+    tokens, ends = (torch.cat(parts).tolist() for parts in zip(train, test, strict=True))
+    apart = "".join(PIECES[token] + " " * end for token, end in zip(tokens, ends, strict=True))
+    assert apart.split() == re.findall("[a-z]+", " ".join(sentences()).lower())
     with pytest.raises(ValueError, match="held_out=1 leaves nothing"):
         letters(held_out=1)
 

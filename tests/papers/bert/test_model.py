@@ -77,11 +77,10 @@ def test_words_are_read_with_the_table_of_the_tokens():
     z, _ = model.bert(tokens)
     assert torch.equal(model.words(z), model(tokens).words)
     before = model.words(z)
-    with torch.no_grad():
-        model.bert.embeddings.tokens.weight[7] += 1
-    moved = (model.words(z) - before).abs().amax((0, 1)) > 1e-6
-    assert moved.nonzero().flatten().tolist() in ([7], [])
-    assert model.words(z)[..., 7].ne(before[..., 7]).any()
+    with torch.no_grad():  # not by the same in all its entries: what the norm returns sums to zero
+        model.bert.embeddings.tokens.weight[7, 0] += 1
+    moved = (model.words(z) - before).abs().amax((0, 1))
+    assert (moved > 1e-3).nonzero().flatten().tolist() == [7]
 
 
 def test_the_start_is_normal_and_only_the_row_of_padding_is_zero():

@@ -14,11 +14,16 @@ def test_counts_of_one_and_two_bytes_by_hand():
     alone = (2 + 2 / 256) / (3 + 2)  # two of three are a, and there are two kinds
     assert one == pytest.approx(-log2(alone))
     assert two == pytest.approx(one)  # nothing came after the end of a line
-    # after a there were a and b, once each
-    (_, after) = ngram_bits(b"aab\n", b"\na", order=2)
-    assert after > 0
+    # after a there were a and b, once each; the first a stands at the beginning of a line
     mixed = ngram_bits(b"aab", b"aa", order=2)[1]
     assert mixed == pytest.approx((-log2(alone) - log2((1 + 2 * alone) / (2 + 2))) / 2)
+
+
+def test_a_text_begins_after_the_end_of_a_line():
+    """In b"\\na\\na" a follows the end of a line twice, and nothing else does: (2 + 1 P(a)) / (2 + 1)."""
+    alone, after = ngram_bits(b"\na\na", b"a", order=2)
+    assert alone == pytest.approx(-log2((2 + 2 / 256) / (4 + 2)))
+    assert after == pytest.approx(-log2((2 + 2**-alone) / 3))
 
 
 def test_the_chances_of_all_bytes_are_one_together():

@@ -38,6 +38,21 @@ def test_the_given_words_are_the_targets_one_word_later_and_the_end_is_present()
     assert made.targets.max() < len(VOCABULARY)
 
 
+def test_one_scene_in_four_has_one_digit_and_held_out_digits_are_others():
+    made, others = scenes(2000, seed=0), scenes(2000, seed=0, held_out=True)
+    single = (made.places >= 0).sum(1) == 1
+    assert single.double().mean().item() == pytest.approx(0.25, abs=0.03)
+    assert torch.equal(single, made.present.sum(1) == 3)
+    seen, unseen = ({*_cells(part)} for part in (made, others))
+    assert len(seen & unseen) < 0.01 * len(unseen)  # a few are alike to the last pixel
+
+
+def _cells(made):
+    """The pixels of every cell with a digit."""
+    cells = made.images[:, 0].unflatten(1, (3, 8)).unflatten(-1, (3, 8)).permute(0, 1, 3, 2, 4).flatten(3).flatten(0, 2)
+    return (tuple(cell) for cell in cells.tolist() if min(cell) < 1)
+
+
 def test_rows_and_columns_are_added_as_ones_among_zeros():
     made = placed(torch.zeros(2, 5, 2, 3))
     assert made.shape == (2, 10, 2, 3)

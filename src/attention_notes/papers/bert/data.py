@@ -96,5 +96,8 @@ def ends_by_pairs(
 
 
 def f1(found: Bool[Tensor, "*b"], right: Bool[Tensor, "*b"]) -> float:
-    """Twice what both have, over what each has: 1 where they agree, 0 where nothing is found."""
+    """Twice what both have, over what each has: 1 where they agree, 0 where nothing right is found.
+
+    It is not a number where there is nothing to find and nothing is found.
+    """
     return (2 * (found & right).sum() / (found.sum() + right.sum())).item()

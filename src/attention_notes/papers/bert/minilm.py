@@ -31,7 +31,11 @@ class SentenceEncoder:
 
     @torch.no_grad()
     def __call__(self, texts: list[str]) -> Float[Tensor, "b c"]:
-        """One vector for each text; the product of two is the cosine of their angle."""
+        """One vector for each text; the product of two is the cosine of their angle.
+
+        Raises:
+            ValueError: if there are no texts, or a text of more tokens than the encoder has positions.
+        """
         tokens, segments = self.words.encode(texts)
         place = self.bert.pooler.weight.device
         z, _ = self.bert(tokens.to(place), segments.to(place))

@@ -1,4 +1,9 @@
-"""How text becomes the tokens of BERT: WordPiece, as in the authors' ``tokenization.py`` for the uncased models."""
+"""How text becomes the tokens of BERT: WordPiece, as in the authors' ``tokenization.py`` for the uncased models.
+
+Departures: special tokens that a text names are kept whole, and a word of more than 100 letters is unknown, both as in
+transformers; the authors' limit is 200. Where transformers and the authors differ otherwise, this is the authors':
+characters for private use are kept, and a sigma at the end of a word becomes its final form.
+"""
 
 import re
 import unicodedata
@@ -10,7 +15,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 SPECIAL = PAD, UNKNOWN, CLS, SEP, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
-LONGEST = 100  # letters: a longer word is unknown, as in transformers; the authors' limit is 200
+LONGEST = 100  # letters of a word; a longer one is unknown
 _IDEOGRAPHS = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002ceaf\U0002f800-\U0002fa1f"
 _NAMED = re.compile("(" + "|".join(map(re.escape, SPECIAL)) + ")")
 
@@ -40,7 +45,8 @@ class WordPiece:
     @classmethod
     def read(cls, path: Path) -> "WordPiece":
         """The vocabulary of a ``vocab.txt``, one piece a line."""
-        return cls(path.read_text(encoding="utf-8").splitlines())
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")  # pieces can be other ends of lines
+        return cls(lines)
 
     def cut(self, text: str) -> list[str]:
         """The pieces of a text, without special tokens but those that it names, such as ``[MASK]``."""
@@ -48,7 +54,17 @@ class WordPiece:
         return [piece for part in parts for piece in ([part] if part in SPECIAL else self._pieces_of(part))]
 
     def encode(self, texts: Sequence[str | tuple[str, str]]) -> tuple[Int[Tensor, "b n"], Int[Tensor, "b n"]]:
-        """Tokens and segments of texts, or of pairs: [CLS] A [SEP], or [CLS] A [SEP] B [SEP], padded to the longest."""
+        """Tokens and segments of texts, or of pairs: [CLS] A [SEP], or [CLS] A [SEP] B [SEP], padded to the longest.
+
+        Nothing is cut off: a text can become longer than a model has positions.
+
+        Raises:
+            ValueError: if there are no texts, or a text in place of a list of texts.
+        """
+        if isinstance(texts, str):
+            raise ValueError(f"{texts[:40]!r} is one text, and encode takes several: give it [text]")
+        if not texts:
+            raise ValueError("no texts: give one or more, of which each can be empty")
         rows = [self._row(*((text, None) if isinstance(text, str) else text)) for text in texts]
         padded = [torch.full((len(rows), max(len(tokens) for tokens, _ in rows)), fill) for fill in (self.padding, 0)]
         for i, row in enumerate(rows):
@@ -78,14 +94,18 @@ class WordPiece:
 
 def words(text: str) -> list[str]:
     """Words and marks of a text in lower case, without accents; each ideograph is a word."""
-    kept = "".join(" " if c.isspace() else c for c in text if c.isspace() or _is_kept(c))
+    kept = "".join(map(_cleaned, text))
     spaced = re.sub(f"([{_IDEOGRAPHS}])", r" \1 ", kept)
     plain = "".join(c for c in unicodedata.normalize("NFD", spaced.lower()) if unicodedata.category(c) != "Mn")
     return "".join(f" {c} " if _is_mark(c) else c for c in plain).split()
 
 
-def _is_kept(c: str) -> bool:
-    return c not in "\0\ufffd" and not unicodedata.category(c).startswith("C")
+def _cleaned(c: str) -> str:
+    """Nothing for a control character, also for those that Python takes for spaces; one space for any other space."""
+    kind = unicodedata.category(c)
+    if c in "\t\n\r" or kind == "Zs":
+        return " "
+    return "" if kind in ("Cc", "Cf") or c in "\0\ufffd" else c
 
 
 def _is_mark(c: str) -> bool:

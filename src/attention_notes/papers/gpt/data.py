@@ -32,7 +32,8 @@ def ngram_bits(seen: bytes, unseen: bytes, *, order: int) -> list[float]:
     shortest history leaves all 256 bytes equally likely.
 
     Raises:
-        ValueError: if ``order`` is not from 1 to 7: a longer history does not fit into 64 bits.
+        ValueError: if ``order`` is not from 1 to 7: a longer history does not fit into 64 bits; by numpy, if one of the
+            texts is empty or ``seen`` has less than ``order`` bytes.
     """
     if not 1 <= order <= 7:
         raise ValueError(f"order={order}: from 1 to 7, so that a byte and its history fit into 64 bits")
