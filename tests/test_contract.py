@@ -608,3 +608,16 @@ def test_wrapped_for_two_processes_every_module_is_called_once_and_the_gradients
     assert {name: row["otherwise"] for name, row in found.items() if row["otherwise"]} == {}, "called otherwise"
     assert {name: row["without"] for name, row in found.items() if row["without"]} == {}, "no gradient"
     assert {name: row["apart"] for name, row in found.items() if not row["apart"] < 1e-8} == {}
+
+
+@every_model
+def test_a_token_that_is_not_in_the_vocabulary_is_refused_by_its_number(case, unchecked):
+    model, inputs = randomised(case), case.inputs()
+    if DEVICE != "cpu":
+        pytest.skip("a look-up outside of a table stops the device")
+    for i, given in enumerate(inputs):
+        if given.dtype == torch.int64:
+            unknown = given.clone()
+            unknown[(0,) * given.ndim] = 10**6
+            said = refusal(model, (*inputs[:i], unknown, *inputs[i + 1 :]))
+            assert re.search("1,?000,?000", said), said

@@ -103,4 +103,4 @@ def test_writing_shows_each_setting_with_what_a_peer_takes_and_holds():
     plain = row | {"model": "translation", "beams": 1, "ratios": ratios | {speed.PLAIN: [3.0, 2.5, 3.5]}}
     first, second = ([cell.text for cell in line] for line in speed.writing([row, plain]).rows)
     assert first == ["GPT-2", "4", "8", "1.25", "1.10 to 1.40", "–", "61", "0.75", "1.00, 0.90 to 1.10"]
-    assert second[:2] + [second[5]] == ["Transformer, base", "1", "3.00, 2.50 to 3.50"]
+    assert [*second[:2], second[5]] == ["Transformer, base", "1", "3.00, 2.50 to 3.50"]

@@ -17,8 +17,8 @@ def test_a_page_is_complete_and_quiet_without_a_network_and_has_no_barrier(tab, 
     tab.wait_for_function("document.fonts.status === 'loaded'")
     assert tab.problems == []
     assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page scrolls sideways"
-    wide = "[...document.querySelectorAll('div.math > .rows')].filter(f => f.offsetParent && f.scrollWidth > f.clientWidth)"
-    assert tab.evaluate(f"{wide}.map(f => f.closest('.math').id || f.textContent)") == [], "formulas are cut"
+    cut = "document.querySelectorAll('div.math > .rows')].filter(f => f.offsetParent && f.scrollWidth > f.clientWidth)"
+    assert tab.evaluate(f"[...{cut}.map(f => f.closest('.math').id || f.textContent)") == []
     broken = "[...document.images].filter(i => i.complete && !i.naturalWidth && i.offsetParent).map(i => i.src)"
     assert tab.evaluate(broken) == []
     if (key := name.rpartition("/")[2]) in KEYS:

@@ -122,7 +122,16 @@ class BERT(nn.Module):
     def forward(
         self, tokens: Int[Tensor, "b n"], segments: Int[Tensor, "b n"] | None = None
     ) -> tuple[Float[Tensor, "b n c"], Float[Tensor, "b c"]]:
-        """All tokens, and the pooled first one."""
+        """All tokens, and the pooled first one.
+
+        Raises:
+            ValueError: for tokens that are no batch, or none; and as ``Embeddings``.
+        """
+        if tokens.ndim != 2:
+            hint = ": for one text, give it tokens[None]" if tokens.ndim == 1 else ""
+            raise ValueError(f"tokens of shape {tuple(tokens.shape)}, but the model reads batches 'b n'{hint}")
+        if tokens.shape[1] < 1:
+            raise ValueError("texts of no tokens: give at least one, such as [CLS], which the pooler reads")
         z, mask = self.embeddings(tokens, segments), tokens.ne(self.padding)[:, None, None]
         for layer in self.layers:
             z = layer(z, mask=mask)

@@ -22,6 +22,7 @@ from attention_notes.nn.attention import MultiHeadAttention
 from attention_notes.nn.decoding import greedy
 from attention_notes.nn.keys_values import KeysValues
 from attention_notes.nn.mlp import MLP
+from attention_notes.nn.tokens import TokenTable
 from attention_notes.nn.variants import lookup
 from attention_notes.papers.transformer import PostNorm, PreNorm
 from attention_notes.weights.pretrained import pretrainable
@@ -117,7 +118,7 @@ class GPT(nn.Module):
             raise ValueError(
                 f"vocabulary={vocabulary}, context={context}, layers={layers}, dim={dim}: all must be 1 or more"
             )
-        self.tokens = nn.Embedding(vocabulary, dim)
+        self.tokens = TokenTable(vocabulary, dim)
         self.positions = nn.Embedding(context, dim)
         self.dropout = nn.Dropout(dropout)
         made = (Layer(dim, heads=heads, residual=residual, dropout=dropout) for _ in range(layers))
@@ -167,14 +168,7 @@ class GPT(nn.Module):
 
     def embed(self, tokens: Int[Tensor, "b n"]) -> Float[Tensor, "b n c"]:
         """The rows of the tokens in W_e."""
-        try:
-            return self.tokens(tokens)
-        except IndexError:
-            raise ValueError(
-                f"tokens from {tokens.min()} to {tokens.max()}, but the vocabulary has {self.tokens.num_embeddings}, "
-                f"from 0 to {self.tokens.num_embeddings - 1}: use the model's own tokeniser, or vocabulary="
-                f"{int(tokens.max()) + 1}"
-            ) from None
+        return self.tokens(tokens)
 
     def logits(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n v"]:
         """The score of each token of the vocabulary: the product with its row of W_e."""

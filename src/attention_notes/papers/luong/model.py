@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from attention_notes.nn.tokens import TokenTable
 from attention_notes.nn.variants import lookup
 from attention_notes.weights.pretrained import pretrainable
 
@@ -270,7 +271,7 @@ class Encoder(nn.Module):
 
     def __init__(self, vocabulary: int, *, dim: int, padding: int, **sizes: Any) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(vocabulary, dim, padding_idx=padding)
+        self.embedding = TokenTable(vocabulary, dim, padding_idx=padding)
         self.stack = Stack(dim, dim=dim, **sizes)
 
     def forward(self, source: Int[Tensor, "b m"], seen: Bool[Tensor, "b m"]) -> tuple[Float[Tensor, "b m c"], State]:
@@ -340,7 +341,7 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         self.feeding = feeding
-        self.embedding = nn.Embedding(vocabulary, dim, padding_idx=padding)
+        self.embedding = TokenTable(vocabulary, dim, padding_idx=padding)
         self.stack = Stack(2 * dim if feeding else dim, dim=dim, **sizes)
         self.attention = attention(dim)
         self.combine = nn.Linear(2 * dim, dim, bias=False)

@@ -26,6 +26,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from attention_notes.nn.decoding import greedy
+from attention_notes.nn.tokens import TokenTable
 from attention_notes.nn.variants import lookup
 from attention_notes.weights.pretrained import pretrainable
 
@@ -124,7 +125,7 @@ class Encoder(nn.Module):
 
     def __init__(self, vocabulary: int, *, embedding: int, dim: int, padding: int = 0, unit: Unit = GatedUnit) -> None:
         super().__init__()
-        self.tokens = nn.Embedding(vocabulary, embedding, padding_idx=padding)
+        self.tokens = TokenTable(vocabulary, embedding, padding_idx=padding)
         self.forwards = Recurrent(embedding, dim=dim, unit=unit)
         self.backwards = Recurrent(embedding, dim=dim, unit=unit, backwards=True)
 
@@ -259,7 +260,7 @@ class Decoder(nn.Module):
         attention: Callable[..., nn.Module] = AdditiveAttention,
     ) -> None:
         super().__init__()
-        self.tokens = nn.Embedding(vocabulary, embedding, padding_idx=padding)
+        self.tokens = TokenTable(vocabulary, embedding, padding_idx=padding)
         self.first = nn.Linear(dim, dim)  # W_s
         self.attention = cast("AdditiveAttention", attention(dim, annotations=2 * dim, hidden=alignment))
         self.word = nn.Linear(embedding, 3 * dim)

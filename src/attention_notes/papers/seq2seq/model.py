@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from attention_notes.nn.tokens import TokenTable
 from attention_notes.nn.variants import lookup
 from attention_notes.weights.pretrained import pretrainable
 
@@ -169,7 +170,7 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         self.padding, self.hidden, self.layers = padding, hidden, layers
-        self.embedding = nn.Embedding(vocabulary, dim, padding_idx=padding)
+        self.embedding = TokenTable(vocabulary, dim, padding_idx=padding)
         self.lstm = recurrent(dim, hidden=hidden, layers=layers)
 
     def forward(self, tokens: Int[Tensor, "b m"]) -> tuple[Float[Tensor, "b m c"], State]:
@@ -185,7 +186,7 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         self.hidden, self.layers = hidden, layers
-        self.embedding = nn.Embedding(vocabulary, dim, padding_idx=padding)
+        self.embedding = TokenTable(vocabulary, dim, padding_idx=padding)
         self.lstm = recurrent(dim, hidden=hidden, layers=layers)
         self.output = nn.Linear(hidden, vocabulary)
 
@@ -226,6 +227,8 @@ class Seq2Seq(nn.Module):
         """
         _check_batch(source)
         _check_batch(target)
+        if len(source) != len(target):
+            raise ValueError(f"{len(source)} sources, but {len(target)} targets: each source needs one")
         return self.decoder(target, self.encoder(source)[1])[0]
 
     def begin(self, source: Int[Tensor, "b m"]) -> "Decoding":

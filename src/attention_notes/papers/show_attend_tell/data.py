@@ -32,8 +32,15 @@ def caption(names: list[int], *, above: bool) -> str:
 
 
 def encode(sentence: str) -> list[int]:
-    """The numbers of the words, with the end."""
-    return [*(_INDEX[word] for word in sentence.split()), END]
+    """The numbers of the words, with the end.
+
+    Raises:
+        ValueError: if a word is not in ``VOCABULARY``.
+    """
+    words = sentence.split()
+    if unknown := [word for word in words if word not in _INDEX]:
+        raise ValueError(f"unknown words {unknown}; known: {', '.join(VOCABULARY)}")
+    return [*(_INDEX[word] for word in words), END]
 
 
 def _sentences() -> Int[Tensor, "10 10 3 7"]:

@@ -26,6 +26,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from attention_notes.nn.tokens import TokenTable
 from attention_notes.nn.variants import lookup
 from attention_notes.weights.pretrained import pretrainable
 
@@ -140,7 +141,7 @@ class ShowAttendTell(nn.Module):
         self.first_memory = nn.Linear(annotation, dim)  # f_init,c
         self.first_state = nn.Linear(annotation, dim)  # f_init,h
         self.gate = nn.Linear(dim, 1)  # f_β
-        self.embedding = nn.Embedding(vocabulary, words)  # E
+        self.embedding = TokenTable(vocabulary, words)  # E
         self.cell = nn.LSTMCell(words + annotation, dim)  # T
         self.from_state = nn.Linear(dim, words, bias=False)  # L_h
         self.from_context = nn.Linear(annotation, words, bias=False)  # L_z

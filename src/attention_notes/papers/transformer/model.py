@@ -20,6 +20,7 @@ from attention_notes.nn.attention import Mask, MultiHeadAttention
 from attention_notes.nn.decoding import greedy
 from attention_notes.nn.keys_values import KeysValues
 from attention_notes.nn.mlp import MLP
+from attention_notes.nn.tokens import TokenTable
 from attention_notes.nn.variants import lookup
 from attention_notes.weights.pretrained import pretrainable
 
@@ -226,7 +227,7 @@ class Embedding(nn.Module):
     def __init__(self, vocabulary: int, dim: int, *, positions: nn.Module, padding: int, dropout: float) -> None:
         super().__init__()
         self.padding = padding
-        self.tokens = nn.Embedding(vocabulary, dim, padding_idx=padding)
+        self.tokens = TokenTable(vocabulary, dim, padding_idx=padding)
         nn.init.normal_(self.tokens.weight, std=dim**-0.5)  # so that scaled rows, and logits, start at unit variance
         nn.init.zeros_(self.tokens.weight[padding])
         self.positions = positions

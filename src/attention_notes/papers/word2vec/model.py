@@ -27,6 +27,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from attention_notes.nn.tokens import TokenTable
+
 NOTHING = -1  # where a sentence has ended and no neighbour stands
 
 
@@ -50,8 +52,8 @@ class Bottleneck(nn.Module):
         super().__init__()
         if min(words, dim) < 1:
             raise ValueError(f"words={words}, dim={dim}: there must be at least one of each")
-        self.input = nn.Embedding(words, dim)
-        self.output = nn.Embedding(words, dim)
+        self.input = TokenTable(words, dim)
+        self.output = TokenTable(words, dim)
         nn.init.uniform_(self.input.weight, -0.5 / dim, 0.5 / dim)
         nn.init.zeros_(self.output.weight)
 
