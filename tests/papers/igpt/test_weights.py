@@ -4,8 +4,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from attention_notes.claims import close
 from attention_notes.papers.gpt import gpt
-from attention_notes.papers.igpt import igpt
+from attention_notes.papers.igpt import VARIANTS, igpt
 from attention_notes.weights import load_weights, to_layout
 from tests.papers.igpt.foreign import SIZES, drawn, theirs
 
@@ -22,11 +23,9 @@ def test_weights_of_transformers_load_and_travel_back_bit_for_bit():
     assert torch.equal(ours.output.weight, other.lm_head.weight)
 
 
-def test_files_give_their_own_sizes(tmp_path):
-    other = drawn()
-    other.save_pretrained(tmp_path)
-    ours = igpt("iGPT-S", pretrained=tmp_path / "model.safetensors", heads=3)
-    assert (ours.start, ours.positions.num_embeddings, len(ours.layers)) == (23, 19, 2)
+def test_other_sizes_are_refused_with_both():
+    with pytest.raises(ValueError, match=r"colours=23.*colours=29"):
+        igpt("iGPT-S", **SIZES | {"colours": 29}, pretrained=drawn().state_dict())
 
 
 def test_masks_of_older_files_are_passed_over():
@@ -35,13 +34,18 @@ def test_masks_of_older_files_are_passed_over():
     igpt("iGPT-S", **SIZES, pretrained=drawn().state_dict() | older)
 
 
-def test_published_files_are_read(tmp_path, monkeypatch):
-    save_file(drawn().state_dict(), tmp_path / "model.safetensors")
+def test_published_weights_are_had_by_name_alone(tmp_path, monkeypatch):
+    """Of a small model in place of the published one."""
+    monkeypatch.setitem(VARIANTS, "iGPT-S", VARIANTS["iGPT-S"] | SIZES)
+    other = drawn()
+    save_file(other.state_dict(), tmp_path / "model.safetensors")
     monkeypatch.setattr("attention_notes.weights.pretrained.fetch", lambda checkpoint: tmp_path / "model.safetensors")
-    ours = igpt("iGPT-S", pretrained=True, **SIZES)
+    ours = igpt("iGPT-S", pretrained=True).eval()
     assert ours.checkpoint.repo == "openai/imagegpt-small"
+    read = torch.randint(24, (2, 17))
+    assert close(ours(read), other(read).logits)
     with pytest.raises(ValueError, match="colours cannot be changed with them"):
-        igpt("iGPT-S", pretrained=True, **SIZES | {"colours": 29})
+        igpt("iGPT-S", pretrained=True, colours=29)
 
 
 def test_weights_of_gpt_2_are_refused():
