@@ -80,14 +80,17 @@ class ImageGPT(GPT):
         nn.init.zeros_(self.output.weight)  # section 3.3
 
     def _initialise(self, factor: float) -> None:
-        """As in the released code; ``factor`` is GPT-2's, which it does not have."""
-        super()._initialise(1.0)
-        nn.init.normal_(self.positions.weight, std=0.01)
+        """As in the released code, in place of GPT-2's, to which ``factor`` belongs."""
         dim, layers = self.positions.embedding_dim, len(self.layers)
+        nn.init.normal_(self.tokens.weight, std=0.02)
+        nn.init.normal_(self.positions.weight, std=0.01)
         for layer in self.layers:
-            for inner in (layer.attention.query, layer.attention.key, layer.attention.value):
-                nn.init.normal_(inner.weight, std=dim**-0.5)
-            nn.init.normal_(layer.attention.output.weight, std=(dim * layers) ** -0.5)
+            maps = layer.attention
+            spreads = dict.fromkeys((maps.query, maps.key, maps.value), dim**-0.5)
+            spreads |= {maps.output: (dim * layers) ** -0.5, layer.mlp.expand: 0.02, layer.mlp.contract: 0.02}
+            for linear, std in spreads.items():
+                nn.init.normal_(linear.weight, std=std)
+                nn.init.zeros_(linear.bias)
 
     @property
     def start(self) -> int:
