@@ -5,8 +5,8 @@ from tests.planting import Fault
 FAULTS = {
     "the norm subtracts the mean": Fault(
         "papers/igpt/model.py",
-        "        self.norm = RMSNorm(dim)\n",
-        "        self.norm = nn.LayerNorm(dim, bias=False)\n",
+        'cast("Any", RMSNorm(dim))',
+        "nn.LayerNorm(dim, bias=False)",
         "papers/igpt/test_model.py::test_one_layer_is_the_papers_equations",
     ),
     "the pixel that is predicted is read": Fault(

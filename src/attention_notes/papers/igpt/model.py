@@ -3,17 +3,18 @@
 In one sentence: a GPT reads an image as a text, pixel by pixel in raster order, each pixel a word of 512 colours, and
 what it has learned about images by predicting the next pixel is read from its middle layers.
 
-The palette of the colours is in ``palette``. Section 3.3 says that the code is that of GPT-2. The released code (openai/
-image-gpt, commit c6af2eb, src/model.py) differs from GPT-2 as this module does: the norm does not subtract the mean, the
-non-linearity is x sigmoid(1.702 x), the output has a table of its own, and a start token stands before the first pixel.
+The palette of the colours is in ``palette``. Section 3.3 says that the code is that of GPT-2. The released code
+(openai/image-gpt, commit c6af2eb, src/model.py) differs from it as this module does: the norm does not subtract the
+mean, the non-linearity is x sigmoid(1.702 x), the output has a table of its own, and a start token stands before the
+first pixel.
 
-Departures: as in ``transformers``, the linear maps have biases, which start at zero, and the start token is the last row
-of the colours' table; the released code has no biases and a vector beside the table. First weights are drawn as in the
-released code. The BERT objective and the head for classes are not here. iGPT-XL has no row in ``VARIANTS``: the paper
-gives neither its number of heads nor its weights.
+Departures: as in ``transformers``, the linear maps have biases, which start at zero, and the start token is the last
+row of the colours' table; the released code has no biases and a vector beside the table. First weights are drawn as in
+the released code. The BERT objective and the head for classes are not here. iGPT-XL has no row in ``VARIANTS``: the
+number of its heads and its weights are not published.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -38,11 +39,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
 class PreRMSNorm(PreNorm):
     """x + Sublayer(norm(x)) and one norm after the stack, with the norm of the released code, which keeps the mean."""
 
-    last = RMSNorm
+    last: Any = RMSNorm
 
     def __init__(self, dim: int, *, dropout: float) -> None:
         super().__init__(dim, dropout=dropout)
-        self.norm = RMSNorm(dim)
+        self.norm = cast("Any", RMSNorm(dim))
 
 
 class ImageGPT(GPT):
@@ -67,13 +68,18 @@ class ImageGPT(GPT):
         ValueError: if ``heads`` does not divide ``dim``, or if a size is below 1.
     """
 
-    def __init__(
-        self, colours: int, *, context: int, layers: int, dim: int, heads: int, dropout: float = 0.0
-    ) -> None:
+    def __init__(self, colours: int, *, context: int, layers: int, dim: int, heads: int, dropout: float = 0.0) -> None:
         if colours < 1:
             raise ValueError(f"colours={colours}: a palette has 1 or more; the start token is added to them")
-        sizes = {"context": context, "layers": layers, "dim": dim, "heads": heads}
-        super().__init__(colours + 1, **sizes, residual=PreRMSNorm, dropout=dropout)
+        super().__init__(
+            colours + 1,
+            context=context,
+            layers=layers,
+            dim=dim,
+            heads=heads,
+            residual=PreRMSNorm,
+            dropout=dropout,
+        )
         for layer in self.layers:
             layer.mlp.activation = Swish(beta=1.702)
         self.output = nn.Linear(dim, colours, bias=False)
