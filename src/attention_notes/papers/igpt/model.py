@@ -132,7 +132,7 @@ class ImageGPT(GPT):
         for block in self.layers[:layer]:
             x = block(x, mask=mask)
         norm = self.last if layer == len(self.layers) else self.layers[layer].residuals[0].norm
-        return norm(x).mean(1)
+        return cast("nn.Module", norm)(x).mean(1)
 
 
 @pretrainable
