@@ -10,9 +10,8 @@ from attention_notes.claims import close
 from attention_notes.inspect import count_parameters
 from attention_notes.nn.decoding import DecodingState, greedy
 from attention_notes.papers.decoding import sample
-from attention_notes.papers.glu import Swish
 from attention_notes.papers.gpt import GPT
-from attention_notes.papers.igpt import VARIANTS, ImageGPT, igpt
+from attention_notes.papers.igpt import VARIANTS, ImageGPT, QuickGELU, igpt
 from attention_notes.weights import layouts
 from tests.contract import Case
 from tests.contract import randomised as random_case
@@ -191,7 +190,7 @@ def test_dropout_is_off_and_sits_where_it_does_in_transformers():
     for layer, block in zip(ours.layers, other.transformer.h, strict=True):
         assert [residual.dropout.p for residual in layer.residuals] == [0.1, 0.1]
         assert layer.attention.attention_dropout.p == block.attn.attn_dropout.p == 0.1
-        assert isinstance(layer.mlp.activation, Swish)
+        assert isinstance(layer.mlp.activation, QuickGELU)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attention_notes.nn.variants import lookup
-from attention_notes.papers.glu import Swish
 from attention_notes.papers.gpt import GPT
 from attention_notes.papers.layer_norm import RMSNorm
 from attention_notes.papers.transformer import PreNorm
@@ -34,6 +33,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "iGPT-M": {**_ALL, "layers": 36, "dim": 1024, "heads": 8},
     "iGPT-L": {**_ALL, "layers": 48, "dim": 1536, "heads": 16},
 }
+
+
+class QuickGELU(nn.Module):
+    """x σ(1.702 x), which is near to GELU (Hendrycks & Gimpel 2016, section 2): ``gelu2`` of the released code."""
+
+    def forward(self, x: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+        """Entry by entry."""
+        return x * (1.702 * x).sigmoid()
 
 
 class PreRMSNorm(PreNorm):
@@ -81,7 +88,7 @@ class ImageGPT(GPT):
             dropout=dropout,
         )
         for layer in self.layers:
-            layer.mlp.activation = Swish(beta=1.702)
+            layer.mlp.activation = QuickGELU()
         self.output = nn.Linear(dim, colours, bias=False)
         nn.init.zeros_(self.output.weight)  # section 3.3
 
