@@ -79,10 +79,10 @@ def test_every_variant_has_exactly_the_parameters_of_timms_and_the_recorded_cost
 def test_a_model_has_the_regularisation_of_its_recipe(variant):
     recipe, model = RECIPES[variant], augreg(variant, **SMALL, image_size=IMAGE, channels=CHANNELS)
     assert model.dropout.p == recipe.dropout
-    rates = [block.drop_path.rate for block in model.blocks]
+    rates = [block.drop_path.p for block in model.blocks]
     assert rates == pytest.approx([0, recipe.stochastic_depth / 2, recipe.stochastic_depth])
     other = augreg(variant, **SMALL, image_size=IMAGE, channels=CHANNELS, dropout=0.3, drop_path=0.2)
-    assert (other.dropout.p, other.blocks[-1].drop_path.rate) == (0.3, 0.2)
+    assert (other.dropout.p, other.blocks[-1].drop_path.p) == (0.3, 0.2)
 
 
 def test_regularisation_acts_in_training_only():
@@ -257,8 +257,8 @@ def test_every_variant_has_weights_and_the_first_are_tuned_to_imagenet_at_224_pi
 def test_published_weights_come_from_the_list_of_vit_without_the_regularisation_of_pretraining(monkeypatch):
     from attention_notes.papers.augreg import model
 
-    asked = []
-    monkeypatch.setattr(model, "vit", lambda size, **options: asked.append((size, options)))
+    asked, made = [], small()
+    monkeypatch.setattr(model, "vit", lambda size, **options: asked.append((size, options)) or made)
     augreg("B/16 i1k", pretrained=True, num_classes=7)
     augreg("B/16", pretrained="timm/vit_base_patch16_384.augreg_in21k_ft_in1k", dropout=0.1)
     assert asked == [
@@ -278,7 +278,7 @@ def test_weights_of_ones_own_are_taken_bit_for_bit_and_training_goes_on_as_it_be
     torch.save(model.state_dict(), tmp_path / "own.pt")
     options = {name: value for name, value in SMALL.items() if name != "num_classes"}
     for source in (model.state_dict(), tmp_path / "own.pt"):
-        again = augreg("B/16 i1k", pretrained=source, image_size=IMAGE, **options)
+        again = augreg("B/16 i1k", pretrained=source, image_size=IMAGE, channels=CHANNELS, **options)
         assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in model.state_dict().items())
         assert again.dropout.p == 0.1
 

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import PurePath
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +36,7 @@ from torch import Tensor, nn
 
 from attention_notes.nn.sizes import Size
 from attention_notes.nn.variants import lookup
+from attention_notes.nn.vision import VisionModel
 from attention_notes.papers.vit import VisionTransformer, vit
 from attention_notes.weights.pretrained import pretrainable
 
@@ -92,18 +93,11 @@ PRETRAINING: Mapping[str, Any] = MappingProxyType(
 )
 EPOCHS: Mapping[str, tuple[int, ...]] = MappingProxyType({"i1k": (300,), "i21k": (30, 300)})
 
+_NUMBER = r"\d+(?:\.\d+)?"
 _FILE = re.compile(
-    r"(?P<model>[A-Za-z0-9_]+)-(?P<data>[a-z0-9]+)-(?P<epochs>\d+)ep-lr_(?P<rate>[\d.]+)-aug_(?P<level>[a-z]+\d?)"
-    r"-wd_(?P<weight_decay>[\d.]+)-do_(?P<dropout>[\d.]+)-sd_(?P<stochastic_depth>[\d.]+)"
+    rf"(?P<model>\w+)-(?P<data>[a-z0-9]+)-(?P<epochs>\d+)ep-lr_(?P<rate>{_NUMBER})-aug_(?P<level>[a-z]+\d?)"
+    rf"-wd_(?P<weight_decay>{_NUMBER})-do_(?P<dropout>{_NUMBER})-sd_(?P<stochastic_depth>{_NUMBER})"
 )
-
-
-class Grouped(Protocol):
-    """Any ``VisionModel``: what sorts its parameters into groups for an optimizer."""
-
-    def parameter_groups(self, lr: int | float, *, weight_decay: int | float) -> list[dict[str, Any]]:
-        """Groups with ``params``, ``lr`` and ``weight_decay``."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +181,7 @@ class Recipe:
         """Arguments of ``vit`` or of any ``VisionTransformer`` for the regularisation."""
         return {"dropout": self.dropout, "drop_path": self.stochastic_depth}
 
-    def optimizer(self, model: Grouped) -> torch.optim.AdamW:
+    def optimizer(self, model: VisionModel) -> torch.optim.AdamW:
         """Adam with decoupled weight decay of matrices; biases, norms, positions and class token do not decay.
 
         Its rate is the peak: multiply it by ``schedule``, and clip the norm of all gradients at 1 (``PRETRAINING``).
