@@ -25,7 +25,8 @@ def gains(panels: Mapping[str, Mapping[str, tuple[Sequence[int], Sequence[int]]]
         for y, row in enumerate(numbers):
             for x, value in enumerate(row):
                 text = f"{value:+d}".replace("-", "−") if value else "0"
-                ax.text(x, y, text, ha="center", va="center", fontsize=6.5, color="white" if abs(value) > 9 else "black")
+                ink = "white" if abs(value) > 9 else "black"
+                ax.text(x, y, text, ha="center", va="center", fontsize=6.5, color=ink)
         ax.axvline(len(levels) - 0.5, color=INK, linewidth=2)
         ax.set_title(title, fontsize=8)
         ax.set_yticks(range(len(rows)), [*rows], fontsize=7)
