@@ -17,9 +17,9 @@ FAULTS = {
     ),
     "the head's bias has the wrong sign": Fault(
         "papers/augreg/model.py",
-        "-math.log(model.head.out_features)",
-        "math.log(model.head.out_features)",
-        "papers/augreg/test_model.py::test_at_birth_every_class_has_its_share_and_the_loss_is_small",
+        "-math.log(head.out_features)",
+        "math.log(head.out_features)",
+        "papers/augreg/test_model.py::test_with_its_prior_every_class_has_its_share_and_the_loss_is_small",
     ),
     "the rate does not rise": Fault(
         "papers/augreg/model.py",

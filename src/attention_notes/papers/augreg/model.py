@@ -13,8 +13,9 @@ Departures:
     - RandAugment itself is a library of image operations and not here, only its two numbers. The paper's is that of
       TensorFlow, whose scale ends at 10: of magnitude 20 it rotates by 60 degrees, torchvision's by 20.
     - No hidden layer in the head. With ImageNet-1k alone the paper trained models with it as well (section 3.2).
-    - The head's weights start small where the authors' start at zero, as in ``vit``; its bias starts where theirs does.
     - The paper does not print its loss. That of the authors' configurations is here (``sigmoid_loss``).
+    - The head starts as that of ``vit``: small weights where the authors have zeros, and biases of zero. ``prior_bias``
+      gives it the biases that the authors' configurations have for their loss.
     - ``pretrained=True`` is a model that was tuned to ImageNet-1k, at 224 pixels. No weights are listed here: they are
       in the list of ``vit``, and ``CHECKPOINTS`` says which recipe made them.
 """
@@ -226,10 +227,14 @@ def schedule(step: int, *, total: int, warmup: int = PRETRAINING["warmup"]) -> f
 def sigmoid_loss(logits: Float[Tensor, "b k"], targets: Float[Tensor, "b k"]) -> Float[Tensor, ""]:
     """Cross-entropy of each class by itself, summed over classes and averaged over images.
 
-    For ImageNet-21k, where a label is one of several that are true. The head's bias starts at -log k, so that every
-    class begins with a probability of about 1 / k.
+    Targets may be several classes at once, or mixed by Mixup. ``prior_bias`` makes it small at the start.
     """
     return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(-1).mean()
+
+
+def prior_bias(head: nn.Linear) -> None:
+    """Start a head of k classes, in place, with biases of -log k: to a sigmoid every class is about as rare as 1 / k."""
+    nn.init.constant_(head.bias, -math.log(head.out_features))
 
 
 @dataclass(frozen=True)
@@ -355,9 +360,9 @@ def augreg(
 ) -> VisionTransformer:
     """A Vision Transformer for the pre-training of ``RECIPES[variant]``, or with the weights of such a pre-training.
 
-    Without published weights it has the recipe's dropout and stochastic depth, and a head whose bias starts at -log k,
-    for ``sigmoid_loss``. With them it has neither unless they are asked for: augmentation and regularisation belong to
-    pre-training, and fine-tuning is without (``configs/augreg.py`` of the authors' code).
+    Without published weights it has the recipe's dropout and stochastic depth. With them it has neither unless they are
+    asked for: augmentation and regularisation belong to pre-training, and fine-tuning is without (section 3.5, and
+    ``configs/augreg.py`` of the authors' code).
 
     Args:
         variant: a key of ``VARIANTS``: ``"B/16"`` of ImageNet-21k, ``"B/16 i1k"`` of ImageNet-1k.
@@ -371,7 +376,4 @@ def augreg(
     """
     size = lookup(VARIANTS, variant)["size"]
     sizes = {"num_classes": num_classes, "image_size": image_size, "channels": channels}
-    model = vit(size, **sizes, **{**RECIPES[variant].options, **overrides})
-    if isinstance(model.head, nn.Linear):
-        nn.init.constant_(model.head.bias, -math.log(model.head.out_features))
-    return model
+    return vit(size, **sizes, **{**RECIPES[variant].options, **overrides})
