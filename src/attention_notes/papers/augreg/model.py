@@ -233,7 +233,7 @@ def sigmoid_loss(logits: Float[Tensor, "b k"], targets: Float[Tensor, "b k"]) ->
 
 
 def prior_bias(head: nn.Linear) -> None:
-    """Start a head of k classes, in place, with biases of -log k: to a sigmoid every class is about as rare as 1 / k."""
+    """Set the biases of a head to -log k, in place: to a sigmoid each of the k classes is about as rare as 1 / k."""
     nn.init.constant_(head.bias, -math.log(head.out_features))
 
 
@@ -361,7 +361,7 @@ def augreg(
     """A Vision Transformer for the pre-training of ``RECIPES[variant]``, or with the weights of such a pre-training.
 
     Without published weights it has the recipe's dropout and stochastic depth. With them it has neither unless they are
-    asked for: augmentation and regularisation belong to pre-training, and fine-tuning is without (section 3.5, and
+    asked for: augmentation and regularisation belong to pre-training, and fine-tuning is without (figure 2, and
     ``configs/augreg.py`` of the authors' code).
 
     Args:
