@@ -1,0 +1,43 @@
+"""How to train your ViT? Data, Augmentation, and Regularization in Vision Transformers."""
+
+from attention_notes.papers.augreg.model import (
+    CHECKPOINTS,
+    EPOCHS,
+    LEVELS,
+    PRETRAINING,
+    RECIPES,
+    REGULARIZATION,
+    TRANSFER,
+    VARIANTS,
+    WEIGHT_DECAY,
+    Level,
+    Recipe,
+    Transfer,
+    augreg,
+    prior_bias,
+    published,
+    schedule,
+    sigmoid_loss,
+    sweep,
+)
+
+__all__ = [
+    "CHECKPOINTS",
+    "EPOCHS",
+    "LEVELS",
+    "PRETRAINING",
+    "RECIPES",
+    "REGULARIZATION",
+    "TRANSFER",
+    "VARIANTS",
+    "WEIGHT_DECAY",
+    "Level",
+    "Recipe",
+    "Transfer",
+    "augreg",
+    "prior_bias",
+    "published",
+    "schedule",
+    "sigmoid_loss",
+    "sweep",
+]
