@@ -139,8 +139,8 @@ def test_the_weights_start_as_the_authors_code_starts_them():
             if start[key].equal(ones) or start[key].equal(zeros) or "gamma" in key:
                 assert tensor.equal(start[key]), key
             else:
-                sure = 5 / tensor.numel() ** 0.5
-                assert abs(tensor.std() / start[key].std() - 1) < sure, key
+                spread, expected = (t.abs().median() for t in (tensor, start[key]))  # rare draws lie far out
+                assert abs(spread / expected - 1) < 8 / tensor.numel() ** 0.5, key
                 even = [t.abs().max() < 2 * t.std() for t in (tensor, start[key])]  # a uniform distribution
                 assert even[0] == even[1] or tensor.numel() < 100, key
 

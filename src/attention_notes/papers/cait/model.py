@@ -3,7 +3,7 @@
 Touvron et al. 2021, arXiv 2103.17239. The idea: a deep image Transformer trains if every residual branch starts small,
 channel by channel, and the class token joins late, in layers of its own in which it alone looks at the patches.
 
-The paper's SA is ``TalkingHeads`` and its CA ``ClassAttention``; FFN and LayerScale are ``MLP`` and ``LayerScale`` of nn.
+The paper's SA is ``TalkingHeads`` and its CA ``ClassAttention``; FFN and LayerScale are those of ``nn``.
 
 Departures:
     - None in what is computed, and none in how the weights start: as in the authors' code, the map of the patches
