@@ -91,16 +91,21 @@ class Layer:
     def map(self, at: At) -> Gaze:
         """Where a place looks, in each head: ``b h gy gx`` over the whole grid of the keys, zero where it cannot look.
 
+        A place that is a key only, as a patch where the class token alone asks, keeps what it has: all is its own.
+
         Args:
             at: row and column of a pixel of the image that the model was given, or an extra token: ``"class"``,
                 ``"distillation"``, ``"register 1"``...
 
         Raises:
-            ValueError: if the layer has no places, or not that one, or if that one asks nothing.
+            ValueError: if the layer has no places, or not that one.
         """
         places = self.placed
         if (slot := places.slot(at)) not in places.queries:
-            raise ValueError(f"{at!r} looks at nothing in {self.name!r}: it is a key there, and no query")
+            slots = 1 + places.extra + prod(places.grid.size)
+            own = self.weights.new_zeros(len(self.weights) // len(places.queries), self.weights.shape[1], slots)
+            own[..., slot] = 1
+            return _gaze(own, places.grid)
         window, query = divmod(int(self._rows()[slot]), self.weights.shape[-2])
         row = self.weights.unflatten(0, (-1, len(places.queries)))[:, window, :, query]
         return _gaze(self._slots(row, places.answers[window]), places.keys)

@@ -13,7 +13,7 @@ FAULTS = {
         "papers/cait/model.py",
         "return super().forward(z[:, :1], z)",
         "return super().forward(z[:, :1], z[:, :1])",
-        "papers/cait/test_model.py::test_class_attention_is_equations_5_to_7_written_out",
+        "papers/cait/test_model.py::test_class_attention_is_its_equations_written_out",
     ),
     "LayerScale starts at one": Fault(
         "papers/cait/model.py",

@@ -90,7 +90,7 @@ def _mixing(heads: int) -> tuple[nn.Parameter, nn.Parameter]:
 
 
 class ClassAttention(MultiHeadAttention):
-    """Attention in which the class token alone asks (section 3, equations 5 to 7).
+    """Attention in which the class token alone asks (section on class attention).
 
         Q   = W_q x_class + b_q,   K = W_k z + b_k,   V = W_v z + b_v,   z = [x_class; x_patches]
         A   = softmax(Q Kᵀ / √(d / h))
@@ -112,7 +112,7 @@ class ClassAttention(MultiHeadAttention):
 
 
 class ClassAttentionBlock(Block):
-    """A layer that changes the class token and leaves the patches as they are (section 3).
+    """A layer that changes the class token and leaves the patches as they are.
 
         x_class' = x_class  + diag(λ)  CA(LN([x_class; x_patches]))
         x_class''= x_class' + diag(λ') FFN(LN(x_class'))
@@ -162,7 +162,7 @@ class ClassAttentionStage(nn.Module):
 
 
 class CaiT(VisionTransformer):
-    """Patches attend to each other in many layers; then a class token looks at them in a few (figure 2, right).
+    """Patches attend to each other in many layers; then a class token looks at them in a few.
 
         x_0 = [x_p^1 E; ...; x_p^N E] + E_pos
         x_l' = x_{l-1} + diag(λ_l)  SA(LN(x_{l-1})),   x_l = x_l' + diag(λ_l') FFN(LN(x_l'))     equation 4
