@@ -23,7 +23,7 @@ FAULTS = {
     ),
     "stochastic depth grows with depth": Fault(
         "papers/cait/model.py",
-        'return block(dim, **{**told, "drop_path": drop_path})',
+        'return block(dim, **(told | {"drop_path": drop_path}))',
         "return block(dim, **told)",
         "papers/cait/test_model.py::test_stochastic_depth_is_the_same_in_every_patch_layer_and_in_no_other",
     ),

@@ -81,7 +81,7 @@ def mix_heads(
     A product for each sample, so that nothing has to be laid out anew: a linear map over the heads, which have to be
     the last axis for it, took five to ten times as long on a CPU. The maps are not changed.
     """
-    each = weight.expand(len(maps), 1, -1, -1)  # of as many axes as the maps, as ``record_attention`` expects of values
+    each = weight.expand(maps.shape[0], 1, -1, -1)  # of as many axes as the maps, as ``record_attention`` expects of values
     return torch.einsum("bxgh,bhnm->bgnm", each, maps).add_(bias[:, None, None])
 
 
@@ -157,7 +157,7 @@ class ClassAttentionStage(nn.Module):
 
     def forward(self, patches: Float[Tensor, "b n c"]) -> Float[Tensor, "b c"]:
         """What the class token has become after its layers."""
-        z = torch.cat([self.token.expand(len(patches), -1, -1), patches], dim=1)
+        z = torch.cat([self.token.expand(patches.shape[0], -1, -1), patches], dim=1)
         return self.blocks(z)[:, 0]
 
 
@@ -210,15 +210,15 @@ class CaiT(VisionTransformer):
         norm: Make | None = None,
         **options: Any,
     ) -> None:
-        both = {"heads": heads, "hidden": hidden, "layer_scale": layer_scale, **given(norm=norm)}
+        both: dict[str, Any] = {"heads": heads, "hidden": hidden, "layer_scale": layer_scale, **given(norm=norm)}
         shared = {name: options[name] for name in ("mlp", "activation", "qkv_bias") if name in options}
 
         def stage(dim: int) -> ClassAttentionStage:
-            made = {"block": class_block, "attention": class_attention, **both, **shared}
+            made: dict[str, Any] = {"block": class_block, "attention": class_attention, **both, **shared}
             return ClassAttentionStage(dim, depth=class_depth, **made)
 
         def layer(dim: int, **told: Any) -> nn.Module:
-            return block(dim, **{**told, "drop_path": drop_path})
+            return block(dim, **(told | {"drop_path": drop_path}))
 
         options |= {"depth": depth, "num_classes": num_classes, "attention": attention, **both}
         super().__init__(patches, pooling=stage, block=layer, **options)
