@@ -81,7 +81,9 @@ def mix_heads(
     A product for each sample, so that nothing has to be laid out anew: a linear map over the heads, which have to be
     the last axis for it, took five to ten times as long on a CPU. The maps are not changed.
     """
-    each = weight.expand(maps.shape[0], 1, -1, -1)  # of as many axes as the maps, as ``record_attention`` expects of values
+    each = weight.expand(
+        maps.shape[0], 1, -1, -1
+    )  # of as many axes as the maps, as ``record_attention`` expects of values
     return torch.einsum("bxgh,bhnm->bgnm", each, maps).add_(bias[:, None, None])
 
 
