@@ -68,7 +68,7 @@ class TalkingHeads(SelfAttention):
     def forward(self, z: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
         """Let every token look at every token, and every head at what the others found."""
         q, k, v = rearrange(self.qkv(z), "b n (qkv h d) -> qkv b h n d", qkv=3, h=self.heads)
-        scores = mix_heads(q @ k.mT, self.score_map * q.shape[-1] ** -0.5, self.score_bias)
+        scores = mix_heads(q @ k.transpose(-2, -1), self.score_map * q.shape[-1] ** -0.5, self.score_bias)
         weights = self.attention_dropout(mix_heads(scores.softmax(-1), self.weight_map, self.weight_bias))
         return self.output(rearrange(weights @ v, "b h n d -> b n (h d)"))
 
@@ -213,7 +213,7 @@ class CaiT(VisionTransformer):
         **options: Any,
     ) -> None:
         both: dict[str, Any] = {"heads": heads, "hidden": hidden, "layer_scale": layer_scale, **given(norm=norm)}
-        shared = {name: options[name] for name in ("mlp", "activation", "qkv_bias") if name in options}
+        shared: dict[str, Any] = {name: options[name] for name in ("mlp", "activation", "qkv_bias") if name in options}
 
         def stage(dim: int) -> ClassAttentionStage:
             made: dict[str, Any] = {"block": class_block, "attention": class_attention, **both, **shared}
