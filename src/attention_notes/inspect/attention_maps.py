@@ -13,7 +13,6 @@ from math import prod
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -92,6 +91,8 @@ class Layer:
     def map(self, at: At) -> Gaze:
         """Where a place looks, in each head: ``b h gy gx`` over the whole grid of the keys, zero where it cannot look.
 
+        A place that is a key only, as a patch where the class token alone asks, keeps what it has: all is its own.
+
         Args:
             at: row and column of a pixel of the image that the model was given, or an extra token: ``"class"``,
                 ``"distillation"``, ``"register 1"``...
@@ -100,14 +101,20 @@ class Layer:
             ValueError: if the layer has no places, or not that one.
         """
         places = self.placed
-        window, query = divmod(int(self._rows()[places.slot(at)]), self.weights.shape[-2])
+        if (slot := places.slot(at)) not in places.queries:
+            slots = 1 + places.extra + prod(places.grid.size)
+            own = self.weights.new_zeros(len(self.weights) // len(places.queries), self.weights.shape[1], slots)
+            own[..., slot] = 1
+            return _gaze(own, places.grid)
+        window, query = divmod(int(self._rows()[slot]), self.weights.shape[-2])
         row = self.weights.unflatten(0, (-1, len(places.queries)))[:, window, :, query]
         return _gaze(self._slots(row, places.answers[window]), places.keys)
 
     def back(self, shares: Float[Tensor, "b t"]) -> Float[Tensor, "b t"]:
-        """Propagate shares one layer back, r A with the heads averaged; the share of padding stays there."""
+        """Propagate shares one layer back, r A with the heads averaged; what asks nothing keeps its share."""
         places, (s, n) = self.placed, (len(self.placed.queries), self.weights.shape[-2])
-        asked = shares.new_zeros(len(shares), s * n).index_add(1, self._rows()[1:], shares[:, 1:])
+        kept = self.kept(shares)
+        asked = shares.new_zeros(len(shares), s * n).index_add(1, self._rows()[1:], (shares - kept)[:, 1:])
         weights = self.weights.mean(1).to(shares.dtype).unflatten(0, (-1, s))
         given = torch.einsum("bsn,bsnm->bsm", asked.unflatten(1, (s, n)), weights)
         slots = self._slots(given.flatten(1), places.answers.flatten())
@@ -115,7 +122,14 @@ class Layer:
             cells = 1 + places.extra
             below = places.keys.back(slots[:, cells:].unflatten(1, places.keys.size))
             slots = torch.cat([slots[:, :cells], below.flatten(1)], 1)
-        return slots + F.pad(shares[:, :1], (0, slots.shape[1] - 1))
+        return slots + kept
+
+    def kept(self, shares: Float[Tensor, "b t"]) -> Float[Tensor, "b t"]:
+        """The shares of padding, and of tokens that are keys only, as patches where the class token alone asks."""
+        idle = torch.ones(shares.shape[1], dtype=torch.bool)
+        idle[self.placed.queries.flatten()] = False
+        idle[0] = True
+        return shares * idle.to(shares.device)
 
     def _rows(self) -> Int[Tensor, " t"]:
         """For each slot, its row as a query in the weights, all windows one after the other."""
@@ -155,7 +169,7 @@ class Seen:
             ValueError: if a layer has no places, or the last one not that one.
         """
 
-        def half(r: Tensor, backs: list[Tensor]) -> Tensor:
+        def half(r: Tensor, backs: list[Tensor], kept: Tensor) -> Tensor:
             return (r + torch.stack(backs).mean(0)) / 2
 
         return _walk(list(self.layers.values()), at, half)
@@ -186,15 +200,17 @@ class Seen:
                 raising = raising / layer.placed.queries.shape[1]
             layers.append(replace(layer, weights=raising))
 
-        def added(r: Tensor, backs: list[Tensor]) -> Tensor:
-            stayed = F.pad(r[:, :1], (0, r.shape[1] - 1))
-            return r + torch.stack([back - stayed for back in backs]).sum(0)
+        def added(r: Tensor, backs: list[Tensor], kept: Tensor) -> Tensor:
+            return r + torch.stack([back - kept for back in backs]).sum(0)
 
         return _walk(layers, at, added)
 
 
-def _walk(layers: list[Layer], at: At | None, mixed: Callable[[Tensor, list[Tensor]], Tensor]) -> Gaze:
-    """From the last layer's places to the first one's; ``mixed`` is given r and what each softmax of a block made."""
+def _walk(layers: list[Layer], at: At | None, mixed: Callable[[Tensor, list[Tensor], Tensor], Tensor]) -> Gaze:
+    """From the last layer's places to the first one's.
+
+    ``mixed`` is given r, what each softmax of a block made, and what has stayed because nobody asked with it.
+    """
     layers = layers[::-1]
     last, weights = layers[0].placed, layers[0].weights
     grid, images = last.grid, len(weights) // len(last.queries)
@@ -208,7 +224,8 @@ def _walk(layers: list[Layer], at: At | None, mixed: Callable[[Tensor, list[Tens
             cells, grid = grid.back(cells.unflatten(1, grid.size)).flatten(1), grid.below
         here = 1 + places.extra  # a token that joins later waits
         r = torch.cat([joined[:, :here], cells], 1)
-        r = mixed(r, [layer.back(r) for layer in group])
+        block = [*group]
+        r = mixed(r, [layer.back(r) for layer in block], block[0].kept(r))
         joined, cells = torch.cat([r[:, :here], joined[:, here:]], 1), r[:, here:]
     return _gaze(torch.cat([joined, cells], 1), grid)
 
