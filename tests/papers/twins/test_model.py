@@ -57,7 +57,11 @@ def timms(variant):
     from timm.models.twins import Twins
 
     sizes = {"embed_dims": SMALL["dims"], "sr_ratios": SMALL["ratios"], "mlp_ratios": SMALL["expansions"]}
-    sizes |= {"depths": SMALL["depths"], "num_heads": SMALL["heads"], "wss": SMALL["windows"] if "svt" in variant else None}
+    sizes |= {
+        "depths": SMALL["depths"],
+        "num_heads": SMALL["heads"],
+        "wss": SMALL["windows"] if "svt" in variant else None,
+    }
     return Twins(img_size=(64, 96), patch_size=4, in_chans=CHANNELS, num_classes=CLASSES, **sizes)
 
 
@@ -108,14 +112,17 @@ def test_the_smallest_of_each_design_equals_timm_at_full_size():
 
 @pytest.mark.parametrize("variant", NAMES)
 def test_a_model_starts_as_the_authors_code_starts_it(variant):
-    """The same zeros and ones, and the same deviation of each matrix."""
+    """The same zeros and ones, and the same size of a typical entry of each matrix.
+
+    Deviations would not do: timm's truncated normal now and then draws a 2, a hundred deviations from its mean.
+    """
     ours, theirs = to_timm(twins(variant)), {n: p.detach() for n, p in _timms_own(variant).named_parameters()}
     assert ours.keys() == theirs.keys()
     for name, tensor in theirs.items():
         if tensor.unique().numel() == 1:
             assert torch.equal(ours[name], tensor), name
         elif tensor.numel() > 2000:
-            assert ours[name].std() / tensor.std() == pytest.approx(1, abs=0.1), name
+            assert ours[name].abs().median() / tensor.abs().median() == pytest.approx(1, abs=0.1), name
     assert sum(t.unique().numel() == 1 for t in ours.values()) == sum(t.ndim == 1 for t in ours.values())
 
 
@@ -152,8 +159,11 @@ def test_every_variant_has_exactly_the_parameters_of_timms_and_the_macs(variant)
 
 @pytest.mark.parametrize("variant", NAMES)
 def test_norms_of_patches_and_reductions_have_another_epsilon_than_those_of_blocks(variant):
-    found = {(n.rsplit(".", 2)[-2] in ("patches", "reduction"), m.eps)
-             for n, m in on_meta(variant).named_modules() if isinstance(m, nn.LayerNorm)}
+    found = {
+        (n.rsplit(".", 2)[-2] in ("patches", "reduction"), m.eps)
+        for n, m in on_meta(variant).named_modules()
+        if isinstance(m, nn.LayerNorm)
+    }
     assert found == {(True, 1e-5), (False, 1e-6)}
 
 
@@ -166,8 +176,10 @@ def test_local_attention_is_its_literal_equations_in_each_window():
         for j in range(2):
             z = x[:, 2 * i : 2 * i + 2, 5 * j : 5 * j + 5].reshape(3, 10, 14)
             q, k, v = (z @ w.T + b for w, b in zip(weight.chunk(3), bias.chunk(3), strict=True))
-            heads = [attention_weights(*(t[..., 2 * h : 2 * h + 2] for t in (q, k))) @ v[..., 2 * h : 2 * h + 2]
-                     for h in range(7)]
+            heads = [
+                attention_weights(*(t[..., 2 * h : 2 * h + 2] for t in (q, k))) @ v[..., 2 * h : 2 * h + 2]
+                for h in range(7)
+            ]
             literal = torch.cat(heads, -1) @ layer.attend.output.weight.T + layer.attend.output.bias
             assert close(out[:, 2 * i : 2 * i + 2, 5 * j : 5 * j + 5].reshape(3, 10, 14), literal)
 
@@ -185,7 +197,9 @@ def gsa_like(local):
     attend = made.attend
     for part, rows, bias in zip(
         (attend.query, attend.key, attend.value),
-        local.attend.qkv.weight.detach().chunk(3), local.attend.qkv.bias.detach().chunk(3), strict=True,
+        local.attend.qkv.weight.detach().chunk(3),
+        local.attend.qkv.bias.detach().chunk(3),
+        strict=True,
     ):
         part.weight.data, part.bias.data = rows, bias
     attend.output.load_state_dict(local.attend.output.state_dict())
@@ -232,7 +246,10 @@ def test_the_products_cost_what_the_paper_says(maker, keys):
         layer, x = maker(64, heads=2, window=7, ratio=8), torch.empty(1, 56, 56, 64)
     products = count_macs(layer, x) - prod(x.shape) * 64 * (4 if maker is lsa else 3) - (maker is gsa) * 49 * 64 * 128
     assert products == 2 * keys * 56 * 56 * 64
-    q, k = (torch.empty(n, 2, m, 32, device="meta") for n, m in (((64, 49), (64, 49)) if maker is lsa else ((1, 3136), (1, 49))))
+    q, k = (
+        torch.empty(n, 2, m, 32, device="meta")
+        for n, m in (((64, 49), (64, 49)) if maker is lsa else ((1, 3136), (1, 49)))
+    )
     assert count_macs(attention, q, k, k) == products
 
 
@@ -284,7 +301,9 @@ def test_borders_are_all_that_ties_the_global_design_to_places():
     model = small("twins_pcpvt_small")
     x = torch.randn(1, CHANNELS, 96, 160)
     rolled, maps = model.features(x.roll((32, 64), (2, 3))), model.features(x)
-    assert not any(close(a, b.roll((32 // s, 64 // s), (2, 3))) for a, b, s in zip(rolled, maps, (4, 8, 16, 32), strict=True))
+    assert not any(
+        close(a, b.roll((32 // s, 64 // s), (2, 3))) for a, b, s in zip(rolled, maps, (4, 8, 16, 32), strict=True)
+    )
     assert moves_along(model, (32, 64)) == [True] * 4
 
 
@@ -302,7 +321,8 @@ def test_without_positions_the_global_design_is_that_of_pvt_without_its_own():
     own = {n: t for n, t in ours.state_dict().items() if n.startswith("stages")}
     tables = {n: torch.zeros_like(t) for n, t in parent.state_dict().items() if n.endswith("positions.table")}
     missing, unexpected = parent.load_state_dict({**own, **tables}, strict=False)
-    assert unexpected == [] and {n.split(".")[0] for n in missing} == {"pooling", "head"}
+    assert unexpected == []
+    assert {n.split(".")[0] for n in missing} == {"pooling", "head"}
     x = torch.randn(2, CHANNELS, 64, 96)
     for a, b in zip(ours.features(x), parent.features(x), strict=True):
         assert close(a, b)

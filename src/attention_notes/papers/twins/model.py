@@ -77,7 +77,7 @@ class LocallyGroupedAttention(nn.Module):
         return join_windows(mixed, self.window, grid=(gy + down, gx + right))[:, :gy, :gx]
 
     def cut(self, x: Float[Tensor, "b gy gx c"]) -> Float[Tensor, "s n c"]:
-        """The ``n = k_1 k_2`` tokens of each of the ``s`` windows of all images, after zeros where windows reach out."""
+        """The ``n = k_1 k_2`` tokens of each of the ``s`` windows, after zeros where windows reach beyond the map."""
         down, right = self.beyond(*x.shape[1:3])
         return cut_windows(F.pad(x, (0, 0, 0, right, 0, down)) if down or right else x, self.window)
 
@@ -167,7 +167,7 @@ _PCPVT = {
 _SVT = {**_PYRAMID, "attentions": ((lsa, gsa),) * 4, "expansions": (4, 4, 4, 4)}
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    # table 9, but for the second stage of small and base: printed as 3 blocks, it has 4 in the authors' code, as in PVT;
+    # table 9, but for the second stage of small and base: printed as 3 blocks, it has 4 in the authors' code, as PVT's;
     # stochastic depth as in section 4.1
     "twins_pcpvt_small": {**_PCPVT, "depths": (3, 4, 6, 3), "drop_path": 0.2},
     "twins_pcpvt_base": {**_PCPVT, "depths": (3, 4, 18, 3), "drop_path": 0.3},
@@ -198,9 +198,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 @pretrainable
-def twins(
-    variant: str, *, num_classes: int | None = 1000, channels: int = 3, **overrides: Any
-) -> Twins:
+def twins(variant: str, *, num_classes: int | None = 1000, channels: int = 3, **overrides: Any) -> Twins:
     """A Twins by its name, such as ``"twins_pcpvt_small"`` or ``"twins_svt_small"``. It takes multiples of 32 pixels.
 
     Args:
