@@ -526,7 +526,9 @@ def test_checkpointing_and_maps_work_under_the_compiler(name, unchecked, pattern
 
 
 # what has several axes and is not decayed
-PLACES = re.compile(r"(^|\.)(positions|registers|token|distillation|table|position|logit_scale)$|\.bias\.network\.")
+PLACES = re.compile(
+    r"(^|\.)(positions|registers|token|distillation|table|position|logit_scale)$|\.bias\.network\.|\.positions\.convolution\."
+)
 
 
 @every_vision_model
