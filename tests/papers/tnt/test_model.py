@@ -312,14 +312,17 @@ def test_each_word_looks_at_the_words_of_its_patch_and_each_sentence_at_all_patc
     assert torch.equal(gaze.extra[..., 0], seen.layers["blocks.1.outer.attention"].weights[:, :, 0, 0])
 
 
-def test_the_outer_layers_alone_roll_out():
+def test_a_rollout_follows_the_sentences_and_leaves_the_words_out():
     model, x = small(pooling=MeanPooling, registers=2), images()
-    seen = see(model, x)
-    outer = {name: layer for name, layer in seen.layers.items() if "outer" in name}
-    assert len(outer) == DEPTH
-    gaze = replace(seen, layers=outer).rollout()
-    total = gaze.places.sum((-1, -2)) + gaze.extra.sum(-1) + gaze.padding
-    assert close(total, torch.ones(BATCH))
+    seen = see(model, x, gradients=True)
+    outer = replace(seen, layers={name: layer for name, layer in seen.layers.items() if "outer" in name})
+    assert (len(seen.layers), len(outer.layers)) == (2 * DEPTH, DEPTH)
+    gaze = seen.rollout()
+    assert torch.equal(gaze.places, outer.rollout().places)
+    assert gaze.grid.size == GRID
+    assert close(gaze.places.sum((-1, -2)) + gaze.extra.sum(-1) + gaze.padding, torch.ones(BATCH))
+    score = seen.output[:, 7]
+    assert close(seen.gradient_rollout(score).places, outer.gradient_rollout(score).places)
 
 
 def test_parts_may_be_anybodys():

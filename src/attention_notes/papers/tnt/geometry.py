@@ -1,7 +1,6 @@
 """Where words and sentences lie on the image. ``vit`` says it of the outer attention.
 
-The words of all layers are one map, and the sentences another. A rollout follows one map, so it needs the layers of one
-of them: ``replace(seen, layers={name: layer for name, layer in seen.layers.items() if "outer" in name})``.
+The words of a layer are a map beside that of the sentences, so that a rollout from the class token leaves them out.
 """
 
 import torch
