@@ -44,7 +44,7 @@ def small(**overrides):
 
 
 def timms(**overrides):
-    from timm.models.tnt import TNT as Reference  # noqa: N811
+    from timm.models.tnt import TNT as Reference
 
     sizes = {"img_size": IMAGE, "patch_size": PATCH, "in_chans": CHANNELS, "num_classes": CLASSES, "embed_dim": DIM}
     sizes |= {"inner_dim": WORD_DIM, "depth": DEPTH, "num_heads_inner": WORD_HEADS, "num_heads_outer": HEADS}

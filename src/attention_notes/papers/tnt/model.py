@@ -1,7 +1,7 @@
 """Transformer in Transformer.
 
-Han et al. 2021, arXiv 2103.00112. The idea: a patch is a sentence of words, pieces of the patch that have tokens of their
-own. In each layer the words of a patch attend to each other, and all of them are added to the token of the patch.
+Han et al. 2021, arXiv 2103.00112. The idea: a patch is a sentence of words, pieces of the patch with tokens of their own.
+In each layer the words of a patch attend to each other, and all of them are added to the token of the patch.
 
 Departures, all as in the authors' code at commit f90e129:
     - Words are made by a convolution of 7 x 7 pixels that moves in steps of a word and ends at the border of the patch.
@@ -11,8 +11,8 @@ Departures, all as in the authors' code at commit f90e129:
       block only. The maps to queries, keys and values have none.
 
 From that code itself:
-    - It holds a parameter for the zeros of section 2.2, which is not trained and which nothing reads. It is not here, so
-      that there are 75,264 parameters fewer in TNT-S.
+    - It holds a parameter for the zeros of section 2.2, which is not trained and which nothing reads. It is not here.
+      Without it TNT-S has 75,264 parameters fewer.
     - Blocks without words (table 5) and squeeze-and-excitation (appendix A.2) are not here.
 """
 
@@ -132,9 +132,7 @@ class SentenceEmbedding(nn.Module):
         super().__init__()
         self.dim = dim
         self.words = words
-        self.aggregation = Aggregation(
-            dim, word_dim=words.dim, words=math.prod(words.words), norm=norm, bias=True
-        )
+        self.aggregation = Aggregation(dim, word_dim=words.dim, words=math.prod(words.words), norm=norm, bias=True)
         self.aggregation.initialise(truncated_normal)
 
     @property
@@ -175,7 +173,7 @@ class InnerBlock(Block):
         super().__init__(dim, **options)
         self.words = words
 
-    def forward(self, words: Words) -> Words:  # type: ignore[override]
+    def forward(self, words: Words) -> Words:
         """Every patch is a sequence of its own; stochastic depth, too, skips one and not the other."""
         return super().forward(words.flatten(0, 1)).unflatten(0, words.shape[:2])
 
@@ -271,13 +269,14 @@ class TNT(VisionTransformer):
         ValueError: as ``VisionTransformer``.
     """
 
-    patches: SentenceEmbedding  # type: ignore[assignment]
+    patches: SentenceEmbedding
+    blocks: TwoStreams
 
     def __init__(
         self, patches: SentenceEmbedding, *, norm: Make = nn.LayerNorm, block: Make = TNTBlock, **options: Any
     ) -> None:
         told = {"words": patches.words.words, "word_dim": patches.words.dim}
-        super().__init__(patches, norm=norm, block=partial(block, **told), **options)  # type: ignore[arg-type]
+        super().__init__(patches, norm=norm, block=partial(block, **told), **options)
         self.blocks = TwoStreams(*self.blocks)
         nn.init.trunc_normal_(self.positions, std=0.02)
         if isinstance(self.pooling, ClassToken):
@@ -343,8 +342,8 @@ def tnt(
     Raises:
         ValueError: if the variant is unknown, or if its patches do not tile the image.
     """
-    options = {"depth": 12, "patch": 16, "word": 4, "norm": nn.LayerNorm, "drop_path": 0.1}
-    options |= {**lookup(VARIANTS, variant), "qkv_bias": False, **overrides}
+    options = {**lookup(VARIANTS, variant), "depth": 12, "patch": 16, "word": 4, **overrides}
+    options = {"norm": nn.LayerNorm, "qkv_bias": False, "drop_path": 0.1, **options}
     dim, word_dim = options.pop("dim"), options.pop("word_dim")
     options = {"hidden": 4 * dim, "word_hidden": 4 * word_dim, **options}
     cut = {"patch": options.pop("patch"), "word": options.pop("word"), "image_size": image_size}

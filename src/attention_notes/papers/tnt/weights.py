@@ -11,7 +11,6 @@ from attention_notes.papers.vit import weights as vit
 from attention_notes.weights import Foreign, Tensors, foreign, length
 from attention_notes.weights.layouts import Layout, Row, State
 
-
 Names = tuple[str, str, str, str]  # of a norm, an attention, a norm, a perceptron
 
 
@@ -78,11 +77,8 @@ def _rows(stem: tuple[Row, ...], aggregation: tuple[str, str], inner: Names, out
     """All rows, from those of the stem and the positions, and from what others call the parts of a block."""
     rows: list[Any] = [*stem, ("pooling.token", "cls_token"), ("norm", "norm"), ("head", "head")]
     for ours, theirs in (("patches", ""), ("blocks.{i}", "blocks.{i}.")):
-        names = (aggregation[0], "proj", aggregation[1])
-        rows += [
-            (f"{ours}.aggregation.{mine}", f"{theirs}{name}")
-            for mine, name in zip(("before", "projection", "after"), names, strict=True)
-        ]
+        parts = {"before": aggregation[0], "projection": "proj", "after": aggregation[1]}
+        rows += [(f"{ours}.aggregation.{part}", f"{theirs}{name}") for part, name in parts.items()]
     for side, names in (("inner", inner), ("outer", outer)):
         ours = f"blocks.{{i}}.{side}"
         norm, attention, second, mlp = (f"blocks.{{i}}.{name}" for name in names)
