@@ -10,5 +10,5 @@ from tests.papers.vit.cases import TINY
 WORDS = {"word_dim": 10, "word_heads": 5, "word_hidden": 14, "word": (3, 5)}
 MODELS = {
     "tnt": Case(partial(tnt, "tnt_s", drop_path=0.0, **TINY, **WORDS), images),
-    "tnt pooled": Case(partial(tnt, "tnt_s", drop_path=0.3, pooling=MeanPooling, registers=2, **TINY, **WORDS), images),
+    "tnt pooled": Case(partial(tnt, "tnt_s", drop_path=0.3, pooling=MeanPooling, **TINY, **WORDS), images),
 }

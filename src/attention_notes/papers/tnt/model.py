@@ -1,7 +1,7 @@
 """Transformer in Transformer.
 
-Han et al. 2021, arXiv 2103.00112. The idea: a patch is a sentence of words, small pieces with tokens of their own. In each
-layer the words of a patch attend to each other, and all of them are added to the token of the patch.
+Han et al. 2021, arXiv 2103.00112. The idea: a patch is a sentence of words, small pieces with tokens of their own. In
+each layer the words of a patch attend to each other, and all of them are added to the token of the patch.
 
 Departures, all as in the authors' code at commit f90e129:
     - Words are made by a convolution of 7 x 7 pixels that moves in steps of a word and ends at the border of the patch.
