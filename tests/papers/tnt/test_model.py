@@ -267,8 +267,9 @@ def test_the_weights_start_as_the_authors_code_starts_them():
         elif tensor.ndim == 1:
             assert torch.equal(ours[name], tensor), name
         else:
-            assert abs(ours[name].std() / tensor.std() - 1) < (0.02 if tensor.numel() > 50_000 else 0.4), name
-            assert abs(ours[name].std() - 0.02) < 0.006, name
+            spreads = [x[x.abs() < 1].std() for x in (ours[name], tensor)]  # PyTorch draws, once in millions, a 2
+            assert abs(spreads[0] / spreads[1] - 1) < (0.02 if tensor.numel() > 50_000 else 0.4), name
+            assert abs(spreads[0] - 0.02) < 0.006, name
 
 
 def test_stochastic_depth_grows_to_a_tenth_in_both_streams():
