@@ -163,7 +163,7 @@ class Seen:
         a row of the matrix of ``rollout``, which is never made.
 
         It follows weights alone: it ignores values, gates, MLPs and norms, and of convolutions it knows only from
-        where to where they make a map smaller.
+        where to where they make a map smaller. Layers on a map beside this one, as on the words of a TNT, are left out.
 
         Raises:
             ValueError: if a layer has no places, or the last one not that one.
@@ -220,6 +220,8 @@ def _walk(layers: list[Layer], at: At | None, mixed: Callable[[Tensor, list[Tens
     start = (start / start.sum()).to(weights.device, torch.promote_types(weights.dtype, torch.float32))
     joined, cells = start.expand(images, -1).split([1 + last.extra, prod(grid.size)], 1)
     for places, group in groupby(layers, key=lambda layer: layer.placed):
+        if not _made_from(grid, places.grid):
+            continue
         while grid is not places.grid and grid.below:
             cells, grid = grid.back(cells.unflatten(1, grid.size)).flatten(1), grid.below
         here = 1 + places.extra  # a token that joins later waits
@@ -228,6 +230,11 @@ def _walk(layers: list[Layer], at: At | None, mixed: Callable[[Tensor, list[Tens
         r = mixed(r, [layer.back(r) for layer in block], block[0].kept(r))
         joined, cells = torch.cat([r[:, :here], joined[:, here:]], 1), r[:, here:]
     return _gaze(torch.cat([joined, cells], 1), grid)
+
+
+def _made_from(grid: Grid | None, source: Grid) -> bool:
+    """Whether a map is on a grid or was made from one on it; else it is beside it, as the words of a TNT."""
+    return grid is not None and (grid is source or _made_from(grid.below, source))
 
 
 def see(model: nn.Module, *inputs: Tensor, gradients: bool = False) -> Seen:
