@@ -10,7 +10,7 @@ from attention_notes.papers.swin import Swin
 from attention_notes.papers.vit import MeanPooling, PatchEmbedding
 from tests.contract import Case, images
 
-STEM = partial(ConvStem, widths=(6, 8), strides=(2, 7))
+STEM = partial(ConvStem, widths=(6, 8), strides=(2, 7), kernels=(3, 7))
 TINY = {"dim": 30, "depth": 2, "heads": 3, "hidden": 44, "num_classes": 5, "image_size": (28, 42)}
 
 
@@ -27,7 +27,7 @@ def _before_swin() -> nn.Module:
 
 MODELS = {
     "early_conv": Case(partial(early_conv, "C-1GF", stem=STEM, **TINY), images),
-    "early_conv pooled, of two kernels": Case(
+    "early_conv pooled, without statistics": Case(
         partial(
             early_conv,
             "C-1GF",
