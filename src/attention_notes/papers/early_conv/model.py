@@ -10,8 +10,8 @@ Departures:
       convolutions, variance 2 / D for the last. Since March 2022 their code has variance 2 / width and 1 / D.
     - Sizes that the strides do not divide are refused, as by the authors' code; convolutions with padding would take
       any size, but the table of positions would not.
-    - In table 3 the first width of stem S1 is 52 here, and 42 in print. Only 52 is half of 104, as the paper's rule asks
-      for, and only 52 gives the parameters and the cost that the same row prints.
+    - In table 3 the first width of stem S1 is 52 here, and 42 in print. Only 52 is half of 104, as the paper's rule
+      asks for, and only 52 gives the parameters and the cost that the same row prints.
 """
 
 from collections.abc import Callable, Sequence
@@ -107,7 +107,7 @@ class ConvStem(nn.Module):
         self.image_size = size
 
     def forward(self, images: Float[Tensor, "b ch y x"]) -> Float[Tensor, "b n c"]:
-        """Convolve, and lay the map out in a row. Raises ``ValueError`` for other channels or images of another size."""
+        """Convolve, and lay the map out in a row. Raises ``ValueError`` for other channels or another size."""
         check_images(images, self.channels)
         y, x = images.shape[2:]
         if (y, x) != self.image_size:
