@@ -4,6 +4,7 @@ from functools import partial
 
 from torch import nn
 
+from attention_notes.nn.initialise import truncated_normal
 from attention_notes.papers.deit import DistilledVisionTransformer, TwoTokens
 from attention_notes.papers.early_conv import ConvStem, early_conv
 from attention_notes.papers.swin import Swin
@@ -17,7 +18,10 @@ TINY = {"dim": 30, "depth": 2, "heads": 3, "hidden": 44, "num_classes": 5, "imag
 def _before_deit() -> nn.Module:
     options = {name: value for name, value in TINY.items() if name != "num_classes"}
     encoder = early_conv("C-1GF", stem=STEM, pooling=TwoTokens, num_classes=None, **options)
-    return DistilledVisionTransformer(encoder, num_classes=5)
+    model = DistilledVisionTransformer(encoder, num_classes=5)
+    truncated_normal(model.class_head)  # as ``deit`` does
+    truncated_normal(model.distillation_head)
+    return model
 
 
 def _before_swin() -> nn.Module:
