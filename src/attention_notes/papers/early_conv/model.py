@@ -4,8 +4,8 @@ Xiao et al. 2021, arXiv 2106.14881. The idea: let a few overlapping 3 x 3 convol
 a ViT, in the place of one 16 x 16 convolution of stride 16, and drop one block to pay for them.
 
 Departures:
-    - The head starts small where the authors' code starts it at zero, as in ``vit``, and the biases of the perceptrons
-      at zero where theirs have a deviation of 1e-6.
+    - Blocks and head start as in ``vit``. In the authors' code the head starts at zero, biases of perceptrons have a
+      deviation of 1e-6, and attentions start as PyTorch's own, which draws queries, keys and values as one map.
     - The stem starts as in the authors' code of July 2021 and in torchvision: PyTorch's own start for the 3 x 3
       convolutions, variance 2 / D for the last. Since March 2022 their code has variance 2 / width and 1 / D.
     - Sizes that the strides do not divide are refused, as by the authors' code; convolutions with padding would take
