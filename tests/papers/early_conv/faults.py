@@ -18,8 +18,8 @@ FAULTS = {
     ),
     "tokens are read column by column": Fault(
         "papers/early_conv/model.py",
-        "self.projection(self.layers(images)).flatten(2).mT",
-        "self.projection(self.layers(images)).mT.flatten(2).mT",
+        "b c gy gx -> b (gy gx) c",
+        "b c gy gx -> b (gx gy) c",
         "papers/early_conv/test_model.py::test_the_stem_equals_loops_over_tokens_and_pixels",
     ),
     "a layer of patches is padded": Fault(

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -115,7 +116,7 @@ class ConvStem(nn.Module):
                 f"images of {y} x {x}, but the stem was built for {self.image_size[0]} x {self.image_size[1]}: build "
                 f"it with image_size=({y}, {x}), resize the images, or call model.resize(({y}, {x}))"
             )
-        return self.projection(self.layers(images)).flatten(2).mT
+        return rearrange(self.projection(self.layers(images)), "b c gy gx -> b (gy gx) c")
 
 
 def _steps(
