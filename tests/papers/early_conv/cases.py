@@ -26,7 +26,7 @@ def _before_deit() -> nn.Module:
 
 def _before_swin() -> nn.Module:
     stem = ConvStem(12, image_size=(28, 42), widths=(8,), strides=(2,))
-    return Swin(stem, depths=(1, 2), heads=(2, 3), window=7, num_classes=5)
+    return Swin(stem, depths=(1, 2), heads=(2, 3), window=5, num_classes=5)
 
 
 MODELS = {
