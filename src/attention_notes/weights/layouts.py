@@ -114,7 +114,7 @@ class Layout:
                 axes = _axes(match.pattern, parts[0].ndim)
                 parts = [torch.cat([part.flatten(0, part.ndim - axes) for part in parts])]
             undo = match.pattern and " -> ".join(reversed(match.pattern.split(" -> ")))
-            pieces = parts[0].chunk(len(match.theirs))
+            pieces = parts[0].chunk(len(match.theirs)) if parts[0].ndim else parts  # a count of batches has no axis
             for name, piece in zip(match.theirs, pieces, strict=True):  # packed, as files of safetensors need them
                 theirs[name] = _reshape(piece, undo, sizes).clone(memory_format=torch.contiguous_format)
         if self.writes_derived and state is None:
