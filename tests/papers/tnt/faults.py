@@ -5,8 +5,8 @@ from tests.planting import Fault
 FAULTS = {
     "words of all patches attend to each other": Fault(
         "papers/tnt/model.py",
-        "super().forward(words.flatten(0, 1)).unflatten(0, words.shape[:2])",
-        "super().forward(words.flatten(1, 2)).unflatten(1, words.shape[1:3])",
+        'rearrange(words, "b n m c -> (b n) m c"))\n        return rearrange(changed, "(b n) m c',
+        'rearrange(words, "b n m c -> b (n m) c"))\n        return rearrange(changed, "b (n m) c',
         "papers/tnt/test_model.py::test_words_never_depend_on_another_patch_however_many_layers",
     ),
     "words of the last layer are added, not those of this one": Fault(

@@ -175,7 +175,8 @@ class InnerBlock(Block):
 
     def forward(self, words: Words) -> Words:
         """Every patch is a sequence of its own; stochastic depth, too, skips one and not the other."""
-        return super().forward(words.flatten(0, 1)).unflatten(0, words.shape[:2])
+        changed = super().forward(rearrange(words, "b n m c -> (b n) m c"))
+        return rearrange(changed, "(b n) m c -> b n m c", n=words.shape[1])
 
 
 class TNTBlock(nn.Module):
