@@ -17,8 +17,8 @@ FAULTS = {
     ),
     "words have no positions": Fault(
         "papers/tnt/model.py",
-        '"s c my mx -> s (my mx) c") + self.positions',
-        '"s c my mx -> s (my mx) c")',
+        "n=math.prod(self.grid)) + self.positions",
+        "n=math.prod(self.grid))",
         "papers/tnt/test_model.py::test_permuting_words_changes_the_output_by_their_positions_alone",
     ),
     "the class token gets the words of the first patch": Fault(
