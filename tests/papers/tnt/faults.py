@@ -5,8 +5,8 @@ from tests.planting import Fault
 FAULTS = {
     "words of all patches attend to each other": Fault(
         "papers/tnt/model.py",
-        "super().forward(words.flatten(0, 1)).unflatten(0, words.shape[:2])",
-        "super().forward(words.flatten(1, 2)).unflatten(1, words.shape[1:3])",
+        'rearrange(words, "b n m c -> (b n) m c"))\n        return rearrange(changed, "(b n) m c',
+        'rearrange(words, "b n m c -> b (n m) c"))\n        return rearrange(changed, "b (n m) c',
         "papers/tnt/test_model.py::test_words_never_depend_on_another_patch_however_many_layers",
     ),
     "words of the last layer are added, not those of this one": Fault(
@@ -17,8 +17,8 @@ FAULTS = {
     ),
     "words have no positions": Fault(
         "papers/tnt/model.py",
-        '"s c my mx -> s (my mx) c") + self.positions',
-        '"s c my mx -> s (my mx) c")',
+        "n=math.prod(self.grid)) + self.positions",
+        "n=math.prod(self.grid))",
         "papers/tnt/test_model.py::test_permuting_words_changes_the_output_by_their_positions_alone",
     ),
     "the class token gets the words of the first patch": Fault(

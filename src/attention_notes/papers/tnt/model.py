@@ -87,8 +87,8 @@ class WordEmbedding(PatchEmbedding):
         _check_size(images, self.image_size)
         py, px = self.patch
         patches = rearrange(images, "b ch (gy py) (gx px) -> (b gy gx) ch py px", py=py, px=px)
-        words = rearrange(self.projection(patches), "s c my mx -> s (my mx) c") + self.positions
-        return words.unflatten(0, (-1, math.prod(self.grid)))
+        words = self.projection(patches)
+        return rearrange(words, "(b n) c my mx -> b n (my mx) c", n=math.prod(self.grid)) + self.positions
 
 
 class Aggregation(nn.Module):
@@ -175,7 +175,8 @@ class InnerBlock(Block):
 
     def forward(self, words: Words) -> Words:
         """Every patch is a sequence of its own; stochastic depth, too, skips one and not the other."""
-        return super().forward(words.flatten(0, 1)).unflatten(0, words.shape[:2])
+        changed = super().forward(rearrange(words, "b n m c -> (b n) m c"))
+        return rearrange(changed, "(b n) m c -> b n m c", n=words.shape[1])
 
 
 class TNTBlock(nn.Module):
