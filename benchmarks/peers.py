@@ -256,7 +256,7 @@ def gpt2(ours: GPT, *, end: int) -> Any:
 
     (vocabulary, dim), context = ours.tokens.weight.shape, len(ours.positions.weight)
     heads: Any = ours.layers[0].attention.heads
-    rates = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+    rates: dict[str, Any] = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
     sizes = {"n_layer": len(ours.layers), "n_embd": dim, "n_head": heads, "n_positions": context}
     model = GPT2LMHeadModel(GPT2Config(vocab_size=vocabulary, bos_token_id=end, eos_token_id=end, **sizes, **rates))
     model.load_state_dict(to_layout(ours, "transformers") | {"lm_head.weight": ours.tokens.weight.detach()})
