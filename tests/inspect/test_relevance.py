@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attention_notes.inspect import attention_times_gradient, gradient_rollout, record_attention
-from attention_notes.inspect.attention_maps import see
+from attention_notes.inspect.attention_maps import _made_from, see
 from attention_notes.papers.vit import vit
 from tests.contract import BATCH, images, randomised, run
 from tests.papers.vit.cases import TINY
@@ -167,7 +167,9 @@ def test_over_an_image_relevance_grows_with_the_score_from_what_the_places_keep_
     for less, more in ((none, once), (once, twice)):
         assert (more.places >= less.places - 1e-7).all()
         assert more.places.sum() > less.places.sum()
-    blocks = len({id(layer.placed) for layer in seen.layers.values()})
+    *_, last = seen.layers.values()
+    path = [layer.placed for layer in seen.layers.values() if _made_from(last.placed.grid, layer.placed.grid)]
+    blocks = len({id(places) for places in path})
     unmoved = {n: replace(layer, weights=torch.zeros_like(layer.weights)) for n, layer in seen.layers.items()}
     kept = replace(seen, layers=unmoved).rollout().places * 2**blocks  # each block of a rollout keeps one half
     torch.testing.assert_close(none.places, kept)
