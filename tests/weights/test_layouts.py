@@ -118,7 +118,7 @@ def test_who_has_no_such_model_cannot_be_written_for(unchecked):
     ):
         to_layout(MODELS["swinv2"](), "torchvision")
     with pytest.raises(
-        ValueError, match="no foreign weights are known for ResNet; for these they are: BERT, Distilled"
+        ValueError, match="no foreign weights are known for ResNet; for these they are: BERT, CaiT, Distilled"
     ):
         to_timm(cbam("cbam_resnet18", width=16, num_classes=5))
 

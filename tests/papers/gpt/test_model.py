@@ -178,7 +178,7 @@ def test_only_gpt_2_ends_with_a_norm():
     ("tokens", "words"),
     [
         (torch.zeros(1, 20, dtype=torch.int64), "a text of 20 tokens, but there are 19 positions.*context=20"),
-        (torch.tensor([[0, 23]]), "tokens from 0 to 23, but the vocabulary has 23.*vocabulary=24"),
+        (torch.tensor([[0, 23]]), "tokens from 0 to 23, but the vocabulary has 23.*a vocabulary of 24 tokens"),
         (torch.zeros(2, 0, dtype=torch.int64), "an empty text: give at least one token"),
         (torch.zeros(7, dtype=torch.int64), r"shape \(7,\).*tokens\[None\]"),
     ],

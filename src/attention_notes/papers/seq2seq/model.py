@@ -227,8 +227,8 @@ class Seq2Seq(nn.Module):
         """
         _check_batch(source)
         _check_batch(target)
-        if len(source) != len(target):
-            raise ValueError(f"{len(source)} sources, but {len(target)} targets: each source needs one")
+        if source.shape[0] != target.shape[0]:
+            raise ValueError(f"{source.shape[0]} sources, but {target.shape[0]} targets: each source needs one")
         return self.decoder(target, self.encoder(source)[1])[0]
 
     def begin(self, source: Int[Tensor, "b m"]) -> "Decoding":
