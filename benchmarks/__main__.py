@@ -62,7 +62,7 @@ def measure(clock: Clock, names: list[str], *, seconds: float) -> dict[str, Any]
     started, threads = time.perf_counter(), torch.get_num_threads()
     limits = _limits(clock, threads)
     rows = [row for name in names for row in _rows(name, clock.device, threads, limits, seconds=seconds)]
-    greedy = {"model": "translation", "beams": 1}
+    greedy: dict[str, Any] = {"model": "translation", "beams": 1}
     decoding = [in_its_own_process(decode, clock.device, **greedy, batch=n, seconds=seconds) for n in (1, 8)]
     growth = [in_its_own_process(grow, form, clock.device) for form in FORMS]
     return {
