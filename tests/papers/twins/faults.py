@@ -21,12 +21,6 @@ FAULTS = {
         "return super().forward(self.positions(z))",
         "papers/twins/test_model.py::test_the_code_of_positions_comes_after_the_first_block_of_each_stage_and_nowhere_else",
     ),
-    "positions take the place of the tokens": Fault(
-        "papers/twins/positions.py",
-        'return x + rearrange(codes, "b c gy gx -> b gy gx c")',
-        'return rearrange(codes, "b c gy gx -> b gy gx c")',
-        "papers/twins/test_model.py::test_the_code_of_a_place_by_hand",
-    ),
     "the mean is normalised, not its tokens": Fault(
         "papers/twins/model.py",
         "return super().forward(self.norm(z))",

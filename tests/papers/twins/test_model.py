@@ -273,16 +273,6 @@ def test_the_code_of_positions_comes_after_the_first_block_of_each_stage_and_now
     assert sum(isinstance(m, EncodedBlock) for m in model.modules()) == 4
 
 
-def test_the_code_of_a_place_by_hand():
-    peg = PositionEncodingGenerator(1)
-    nn.init.ones_(peg.convolution.weight)
-    nn.init.constant_(peg.convolution.bias, 0.5)
-    coded = peg(torch.ones(1, 3, 4, 1))[0, ..., 0]
-    assert coded.tolist() == [[5.5, 7.5, 7.5, 5.5], [7.5, 10.5, 10.5, 7.5], [5.5, 7.5, 7.5, 5.5]]
-    with pytest.raises(ValueError, match="kernel=4: give an odd number"):
-        PositionEncodingGenerator(1, kernel=4)
-
-
 def moves_along(model, by, image=(96, 160)):
     """Which maps move with an image that is rolled, its border wrapping round."""
     for module in model.modules():

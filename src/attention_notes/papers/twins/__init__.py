@@ -1,6 +1,7 @@
 """Twins: Revisiting the Design of Spatial Attention in Vision Transformers."""
 
 # Imported so that the maps of attention and other people's weights know these models.
+from attention_notes.papers.cpvt import PositionEncodingGenerator
 from attention_notes.papers.twins import geometry, weights
 from attention_notes.papers.twins.model import (
     VARIANTS,
@@ -13,7 +14,6 @@ from attention_notes.papers.twins.model import (
     lsa,
     twins,
 )
-from attention_notes.papers.twins.positions import PositionEncodingGenerator
 
 __all__ = [
     "VARIANTS",

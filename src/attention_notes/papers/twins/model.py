@@ -30,6 +30,7 @@ from attention_notes.nn.protocols import Make, Pair, Tokens
 from attention_notes.nn.sizes import Size, pair
 from attention_notes.nn.variants import given, lookup
 from attention_notes.nn.windows import cut_windows, join_windows
+from attention_notes.papers.cpvt import PositionEncodingGenerator
 from attention_notes.papers.pvt import (
     PatchEmbedding,
     PyramidVisionTransformer,
@@ -38,7 +39,6 @@ from attention_notes.papers.pvt import (
     StridedReduction,
 )
 from attention_notes.papers.pvt import start_v2 as start
-from attention_notes.papers.twins.positions import PositionEncodingGenerator
 from attention_notes.papers.vit import MeanPooling, SelfAttention
 from attention_notes.weights.pretrained import pretrainable
 
