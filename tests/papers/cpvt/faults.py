@@ -15,10 +15,10 @@ FAULTS = {
         "self.positions(z[:, extra:].unflatten(1, grid[::-1]))",
         "papers/cpvt/test_model.py::test_outputs_and_gradients_equal_those_of_timm",
     ),
-    "the code comes before the block": Fault(
+    "generators follow the other layers": Fault(
         "papers/cpvt/model.py",
-        "return torch.cat([z[:, :extra], patches], dim=1)",
-        "return super().forward(torch.cat([z[:, :extra], patches], dim=1))",
+        "if next(layers) in after else",
+        "if next(layers) not in after else",
         "papers/cpvt/test_model.py::test_a_generator_follows_the_layers_that_are_named_and_the_class_token_passes_it",
     ),
     "a generator starts as PyTorch starts a convolution": Fault(

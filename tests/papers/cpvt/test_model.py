@@ -22,7 +22,7 @@ TIMM = next(layout for layout in LAYOUTS if layout.name == "timm")
 CHANNELS, IMAGE, PATCH, GRID = 5, (22, 39), (2, 3), (11, 13)
 HEADS, DIM, HIDDEN, DEPTH, CLASSES, BATCH = 7, 7 * 2, 19, 3, 23, 3
 SIZES = {"dim": DIM, "heads": HEADS, "hidden": HIDDEN, "depth": DEPTH, "patch": PATCH, "channels": CHANNELS}
-AFTER = (0, 2)
+AFTER = (0, 1)  # behind the last layer a class token would not see the code
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 POOLINGS = pytest.mark.parametrize("pooling", [ClassToken, MeanPooling])
 BORDERLESS = partial(PositionEncodingGenerator, padding_mode="circular")
@@ -261,7 +261,7 @@ def test_a_generator_follows_the_layers_that_are_named_and_the_class_token_passe
     assert close(coded[:, 1:], model.blocks[0].positions(plain[:, 1:].unflatten(1, GRID)).flatten(1, 2))
     order.clear()
     model(images())
-    assert order == ["0.mlp", "0.positions", "1.mlp", "2.mlp", "2.positions"]
+    assert order == ["0.mlp", "0.positions", "1.mlp", "1.positions", "2.mlp"]
 
 
 def kinds(tokens):
@@ -325,6 +325,27 @@ def test_what_is_asked_in_vain_is_refused_by_name(unchecked):
         cpvt("TiGAP")
     with pytest.raises(ValueError, match=r"nobody else has a CPVT with blocks\.0\.positions\.convolution"):
         to_timm(small())
+
+
+def test_neither_a_depthwise_nor_a_separable_generator_gives_both_printed_counts():
+    """Table 5 prints 23M and 88M."""
+
+    def separable(dim):
+        return nn.Sequential(PositionEncodingGenerator(dim), nn.Linear(dim, dim))
+
+    found = {}
+    for variant in ("S 0-5", "B 0-5"):
+        with torch.device("meta"):
+            counts = [count_parameters(cpvt(variant, positions=make)) for make in (PositionEncodingGenerator, separable)]
+        found[variant] = [f"{count / 1e6:.1f}" for count in counts]
+    assert found == {"S 0-5": ["22.0", "22.7"], "B 0-5": ["86.5", "89.4"]}
+
+
+def test_a_kernel_that_reaches_every_border_tells_all_places_apart():
+    wide = partial(PositionEncodingGenerator, kernel=27)
+    model = small(after=(0,), positions=wide, pooling=MeanPooling).double()
+    grey = torch.full((1, CHANNELS, *IMAGE), 0.4, dtype=torch.float64)
+    assert kinds(model.features(grey, [0])[0][0]) == 11 * 13
 
 
 def test_positions_are_not_decayed():

@@ -174,7 +174,7 @@ class CPVT(VisionTransformer):
         encoded: Make = EncodedBlock,
         **options: Any,
     ) -> None:
-        if any(layer not in range(depth) for layer in after):
+        if any(i not in range(depth) for i in after):
             raise ValueError(f"after={(*after,)}: a generator follows a layer, and these are 0 to {depth - 1}")
         layers = iter(range(depth))
 
