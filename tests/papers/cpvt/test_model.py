@@ -336,7 +336,9 @@ def test_neither_a_depthwise_nor_a_separable_generator_gives_both_printed_counts
     found = {}
     for variant in ("S 0-5", "B 0-5"):
         with torch.device("meta"):
-            counts = [count_parameters(cpvt(variant, positions=make)) for make in (PositionEncodingGenerator, separable)]
+            counts = [
+                count_parameters(cpvt(variant, positions=make)) for make in (PositionEncodingGenerator, separable)
+            ]
         found[variant] = [f"{count / 1e6:.1f}" for count in counts]
     assert found == {"S 0-5": ["22.0", "22.7"], "B 0-5": ["86.5", "89.4"]}
 

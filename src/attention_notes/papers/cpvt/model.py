@@ -15,7 +15,7 @@ Departures:
 import math
 from collections.abc import Collection
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from einops import rearrange
@@ -44,7 +44,7 @@ class PositionEncodingGenerator(OwnLayers):
     Args:
         dim: width ``c`` of the tokens.
         kernel: side of the window that a token's code is made from, an odd number.
-        padding_mode: what is around the map, as in ``nn.Conv2d``: ``"circular"`` makes a map without a border.
+        padding_mode: what is around the map, as in ``nn.Conv2d``; ``"circular"`` makes a map without a border.
 
     Raises:
         ValueError: if ``kernel`` is even.
@@ -52,7 +52,7 @@ class PositionEncodingGenerator(OwnLayers):
 
     no_weight_decay = ("convolution",)
 
-    def __init__(self, dim: int, *, kernel: int = 3, padding_mode: str = "zeros") -> None:
+    def __init__(self, dim: int, *, kernel: int = 3, padding_mode: Literal["zeros", "circular"] = "zeros") -> None:
         super().__init__()
         if kernel % 2 == 0:
             raise ValueError(f"kernel={kernel}: give an odd number, so that the window has a token in its middle")
