@@ -205,6 +205,7 @@ def test_a_generator_is_the_sum_over_the_neighbours_of_each_place(dtype, kernel)
 
 
 def test_it_adds_what_the_conditional_positions_of_the_chapter_on_positions_are():
+    """Those are for tokens in a row, without the sum, and recorded trainings were run with them."""
     peg, other = randomised(PositionEncodingGenerator(7)), ConditionalPositions(7, columns=6)
     other.load_state_dict(peg.state_dict())
     x = torch.randn(2, 5, 6, 7)
