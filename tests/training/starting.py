@@ -25,8 +25,10 @@ def environment() -> dict[str, str]:
     return kept | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
 
 
-def command(out: Path, *arguments: str, changes: Sequence[str] = SMALL, processes: int = 1) -> list[str]:
-    """The words of a training of the digits on the CPU."""
+def command(
+    out: Path, *arguments: str, changes: Sequence[str] = SMALL, processes: int = 1, recipe: str = "digits"
+) -> list[str]:
+    """The words of a training on the CPU, of the digits where no other recipe is named."""
     start = [sys.executable]
     if processes > 1:
         start += ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--master-addr=127.0.0.1"]
@@ -37,7 +39,7 @@ def command(out: Path, *arguments: str, changes: Sequence[str] = SMALL, processe
         "-m",
         "tests.training.run",
         "train",
-        "digits",
+        recipe,
         "--device",
         "cpu",
         "--out",

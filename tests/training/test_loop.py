@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from attention_notes.training import Running, load_recipe, train
 from attention_notes.training import loop as looped
 from attention_notes.training.checkpoints import path_of, read, steps_in
-from attention_notes.training.loop import _feed, _parts, build, dry_run
+from attention_notes.training.loop import _parts, build, dry_run, feed
 from attention_notes.training.optimise import Average
 from tests.training.starting import ROOT, SMALL, command, environment, losses, rows, trained
 
@@ -213,18 +213,18 @@ def test_a_worker_that_dies_is_replaced_where_it_was():
                 raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
             yield i
 
-    assert list(_feed(batches, 0, 2, told.append)) == list(range(8))
+    assert list(feed(batches, 0, 2, told.append)) == list(range(8))
     assert (asked, len(told)) == ([0, 1, 2, 2, 2], 4)
     deaths[2] = 9
     with pytest.raises(RuntimeError, match="died 4 times at the same place"):
-        list(_feed(batches, 0, 2, told.append))
+        list(feed(batches, 0, 2, told.append))
 
     def broken(step):
         yield 0
         raise RuntimeError("shapes do not match")
 
     with pytest.raises(RuntimeError, match="shapes do not match"):
-        list(_feed(broken, 0, 1, told.append))
+        list(feed(broken, 0, 1, told.append))
 
 
 def test_a_real_worker_that_is_killed_is_replaced(tmp_path):

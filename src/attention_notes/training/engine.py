@@ -40,15 +40,14 @@ def engine(*, strategy: str = "ddp", precision: str = "float32", device: str | N
     if chosen == "mps" and precision != "float32":
         raise ValueError("bfloat16 is for CPUs and CUDA: leave --precision out on this device")
     how: Any = "auto"
+    digits: Any = PRECISIONS[precision]
     if world > 1:
         how = (
             DDPStrategy()
             if strategy == "ddp"
             else ModelParallelStrategy(_sharded, data_parallel_size=world, tensor_parallel_size=1)
         )
-    fabric = Fabric(
-        accelerator=chosen, devices=local, num_nodes=world // local, strategy=how, precision=PRECISIONS[precision]
-    )
+    fabric = Fabric(accelerator=chosen, devices=local, num_nodes=world // local, strategy=how, precision=digits)
     fabric.launch()
     return fabric
 
@@ -73,8 +72,9 @@ def _sharded(model: Any, mesh: Any) -> Any:
 def spread_again(model: nn.Module) -> None:
     """After a forward pass without a backward one FSDP2 keeps the last weights whole; spread them."""
     for part in model.modules():
-        if hasattr(part, "reshard"):
-            part.reshard()
+        again: Any = getattr(part, "reshard", None)
+        if again is not None:
+            again()
 
 
 def _states() -> tuple[Any, Any]:

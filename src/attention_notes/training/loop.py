@@ -25,7 +25,6 @@ from torch import Tensor
 from attention_notes.registry import model as registered
 from attention_notes.training.checkpoints import newest, prune, write
 from attention_notes.training.data import (
-    Images,
     Made,
     Order,
     Sets,
@@ -131,7 +130,7 @@ def dry_run(recipe: Recipe, *, data: Path | None = None, running: Running | None
     """Take three steps of four images a process, with all that the recipe names, and leave nothing behind.
 
     After the second step it stops, and goes on from its checkpoint. Without ``data``, pictures are made in the place of
-    a folder's.
+    a folder's; a teacher is as it is at birth.
     """
     running = running or Running()
     processes = int(os.environ.get("WORLD_SIZE", 1))
@@ -143,13 +142,14 @@ def dry_run(recipe: Recipe, *, data: Path | None = None, running: Running | None
         else:
             whole = open_sets(recipe, data)
             sets = Sets(Some(whole.train, 4 * processes), Some(whole.held_out, 5))
-        _run(small, replace(running, per_process=2, last_step=2, save_every=1, quiet=True), sets, out)
-        return _run(small, replace(running, per_process=2, save_every=1, quiet=True), sets, out)
+        how = replace(running, per_process=2, save_every=1, quiet=True)
+        _run(small, replace(how, last_step=2), sets, out, dry=True)
+        return _run(small, how, sets, out, dry=True)
 
 
-def _run(recipe: Recipe, running: Running, sets: Sets, out: Path) -> Outcome:
+def _run(recipe: Recipe, running: Running, sets: Sets, out: Path, *, dry: bool = False) -> Outcome:
     fabric = engine(strategy=running.strategy, precision=running.precision, device=running.device)
-    return _Run(fabric, recipe, running, out, sets.train, sets.held_out).go()
+    return Run(fabric, recipe, running, out, sets, dry=dry).go()
 
 
 @contextmanager
@@ -205,24 +205,24 @@ def build(recipe: Recipe, *, classes: int) -> Any:
     return model
 
 
-class _Run:
+class Run:
     """One training in one process."""
 
-    def __init__(
-        self, fabric: Any, recipe: Recipe, running: Running, out: Path, train: Images, held_out: Images
-    ) -> None:
+    def __init__(self, fabric: Any, recipe: Recipe, running: Running, out: Path, sets: Sets, *, dry: bool) -> None:
         self.fabric, self.recipe, self.running, self.out = fabric, recipe, running, out
-        self.images, self.held_out = train, held_out
-        self.classes = len(train.classes)
+        self.images, self.held_out = sets.train, sets.held_out
+        self.classes = len(self.images.classes)
         self.processes, self.first = fabric.world_size, fabric.global_rank == 0
         self.per_process, self.accumulate = _parts(recipe.optimise.batch, self.processes, running.per_process)
-        self.order = Order(len(train), batch=recipe.optimise.batch, repeats=recipe.augment.repeats, seed=recipe.seed)
+        self.order = Order(
+            len(self.images), batch=recipe.optimise.batch, repeats=recipe.augment.repeats, seed=recipe.seed
+        )
         self.total = max(1, round(recipe.optimise.epochs * self.order.steps))
         self.save_every = running.save_every or self.order.steps
         model = build(recipe, classes=self.classes)
         if running.checkpointing:
             model.checkpointing(True)
-        self.teacher = teacher_of(recipe, classes=self.classes)
+        self.teacher = teacher_of(recipe, classes=self.classes, trained=not dry)
         if self.teacher is not None:
             self.teacher.to(fabric.device)
         self.wrapped = fabric.setup_module(model)
@@ -238,10 +238,12 @@ class _Run:
         self.saved: int | None = None
 
     def say(self, words: str) -> None:
+        """Tell it once, whatever the number of processes."""
         if self.first:
             print(words, file=sys.stderr, flush=True)
 
     def go(self) -> Outcome:
+        """From the last checkpoint to the end."""
         begin = self.resume()
         end = min(self.total, self.running.last_step or self.total)
         self.log = Log(self.out if self.first else None, step=begin)
@@ -260,6 +262,7 @@ class _Run:
         return Outcome(max(begin, end), found.get("top1"), found.get("average_top1"))
 
     def bar(self, begin: int) -> Any:
+        """The bar of progress; hidden where nobody watches."""
         from tqdm import tqdm
 
         hidden = self.running.quiet or not self.first or not sys.stderr.isatty()
@@ -268,7 +271,7 @@ class _Run:
     def steps(self, begin: int, end: int, bar: Any) -> dict[str, float]:
         """All steps, and what the last evaluation found."""
         found: dict[str, float] = {}
-        feed = _feed(partial(self.batches, end=end), begin, self.accumulate, self.say)
+        feed = feed(partial(self.batches, end=end), begin, self.accumulate, self.say)
         total, count = torch.zeros((), device=self.fabric.device), 0
         since = time.perf_counter()
         self.wrapped.train()
@@ -308,6 +311,7 @@ class _Run:
         )
 
     def rate(self, step: int) -> float:
+        """The rate of a step."""
         return rate(self.recipe.optimise, step, steps_per_epoch=self.order.steps)
 
     def batches(self, step: int, *, end: int) -> Any:
@@ -368,7 +372,7 @@ class _Run:
         """By the weights that the model has now."""
         self.wrapped.eval()
         sums = torch.zeros(4, device=self.fabric.device, dtype=torch.float32 if self.mps() else torch.float64)
-        for images, labels, _ in _feed(self.held_out_batches, 0, 1, self.say):
+        for images, labels, _ in feed(self.held_out_batches, 0, 1, self.say):
             images, labels = (x.to(self.fabric.device, non_blocking=True) for x in (images, labels))
             logits, real = self.wrapped(images).float(), labels >= 0
             if not real.any():
@@ -397,6 +401,7 @@ class _Run:
         )
 
     def mps(self) -> bool:
+        """Whether the device has no float64."""
         return bool(self.fabric.device.type == "mps")
 
     def save(self, step: int) -> None:
@@ -495,7 +500,7 @@ def _iterator(loader: Any) -> Iterator[Any]:
     return made
 
 
-def _feed(batches: Callable[[int], Any], begin: int, accumulate: int, say: Callable[[str], None]) -> Iterator[Any]:
+def feed(batches: Callable[[int], Any], begin: int, accumulate: int, say: Callable[[str], None]) -> Iterator[Any]:
     """Batches without end of a loader; where its workers die, of a new one that goes on at the same place."""
     given, failures = 0, 0
     while True:

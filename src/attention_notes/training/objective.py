@@ -72,8 +72,8 @@ def _smoothed(targets: Tensor, classes: int, epsilon: float, dtype: torch.dtype)
     return (1 - epsilon) * shares + epsilon / classes
 
 
-def teacher_of(recipe: Recipe, *, classes: int) -> nn.Module | None:
-    """The recipe's teacher with its weights, in evaluation mode; None where it has none.
+def teacher_of(recipe: Recipe, *, classes: int, trained: bool = True) -> nn.Module | None:
+    """The recipe's teacher with its weights, or as it is at birth, in evaluation mode; None where it has none.
 
     Raises:
         ValueError: if there is no such model, or if it tells other classes apart.
@@ -85,7 +85,7 @@ def teacher_of(recipe: Recipe, *, classes: int) -> nn.Module | None:
     if isinstance(source, str) and Path(source).exists():
         source = Path(source)
     options: dict[str, Any] = {} if source is True or isinstance(source, str) else {"num_classes": classes}
-    made: Any = one.build(pretrained=source, **options)
+    made: Any = one.build(pretrained=source, **options) if trained else one.build(num_classes=classes)
     if made.num_classes != classes:
         raise ValueError(
             f"the teacher {one.name} tells {made.num_classes} classes apart, and the images have {classes}"

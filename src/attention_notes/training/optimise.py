@@ -36,12 +36,17 @@ def _lamb(groups: list[dict[str, Any]], recipe: Optimise) -> Optimizer:
         raise ValueError('optimise.optimizer: lamb needs timm: pip install "attention-notes[train]"') from None
     except RuntimeError as error:
         raise ValueError(f"timm does not fit this torch ({torch.__version__}): {error}") from None
-    made: Optimizer = Lamb(groups, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps)
+    made: Optimizer = Lamb(groups, lr=recipe.lr, betas=_two(recipe.betas), eps=recipe.eps)
     return made
 
 
+def _two(values: tuple[float, ...]) -> tuple[float, float]:
+    first, second = values
+    return first, second
+
+
 OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], Optimise], Optimizer]] = {
-    "adamw": lambda groups, recipe: torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps),
+    "adamw": lambda groups, recipe: torch.optim.AdamW(groups, lr=recipe.lr, betas=_two(recipe.betas), eps=recipe.eps),
     "lamb": _lamb,
     "sgd": lambda groups, recipe: torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=True),
 }

@@ -291,7 +291,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
             return None
         return _value(next(a for a in arguments if a is not types.NoneType), value, where)
     if dataclasses.is_dataclass(hint):
-        return _made(hint, value, f"{where}.")
+        return _made(typing.cast(Any, hint), value, f"{where}.")
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, list | tuple) or not value:
             raise ValueError(f"{where}: {value!r} is no list of numbers")
