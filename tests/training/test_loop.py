@@ -10,12 +10,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from attention_notes.training import Running, load_recipe, train
 from attention_notes.training import loop as looped
 from attention_notes.training.checkpoints import path_of, read, steps_in
 from attention_notes.training.loop import _parts, build, dry_run, feed
+from attention_notes.training.objective import Criterion, teacher_of
 from attention_notes.training.optimise import Average
 from tests.training.starting import ROOT, SMALL, command, environment, losses, rows, trained
 
@@ -150,15 +152,36 @@ def test_the_average_follows_the_weights():
         assert torch.equal(p, start + 1)
 
 
-def test_a_distilled_model_hears_its_teacher(tmp_path):
-    teacher = tmp_path / "teacher.safetensors"
-    plain = recipe("optimise.epochs=0.2")
-    train(plain, out=tmp_path / "teacher", running=QUIET)
-    (tmp_path / "teacher" / "weights.safetensors").rename(teacher)
-    changes = ["model=deit:Ti/16 distilled", f"distil={{teacher: 'vit:Ti/16', weights: {teacher}, kind: soft}}"]
-    made = recipe("optimise.epochs=0.2", *changes)
-    with pytest.raises(ValueError, match="teacher"):  # of other sizes than the variant's
-        train(made, out=tmp_path / "student", running=QUIET)
+TEACHER = "patch: 4, depth: 2, dim: 16, heads: 2, image_size: 8, channels: 1"
+
+
+@pytest.mark.parametrize("kind", ["hard", "soft"])
+def test_a_student_learns_from_what_the_teacher_says_of_the_same_images(tmp_path, kind):
+    """The loss is that of equations 2 and 3 with smoothed labels, and the weights are the file's."""
+    train(recipe("optimise.epochs=0.2"), out=tmp_path, running=QUIET)
+    said = (
+        f"{{teacher: 'vit:Ti/16', weights: {tmp_path / 'weights.safetensors'}, kind: {kind}, options: {{{TEACHER}}}}}"
+    )
+    made = recipe("model=deit:Ti/16 distilled", f"distil={said}", "objective.smoothing=0.2", "optimise.epochs=0.1")
+    teacher = teacher_of(made, classes=10)
+    assert same(teacher.state_dict(), weights(tmp_path))
+    student, images, labels = build(made, classes=10).train(), torch.randn(4, 1, 8, 8), torch.tensor([1, 2, 3, 9])
+    own, taught = student(images).unbind(1)
+    told = teacher(images)
+    first = F.cross_entropy(own, labels, label_smoothing=0.2)
+    if kind == "hard":
+        expected = first / 2 + F.cross_entropy(taught, told.argmax(-1)) / 2
+    else:
+        apart = F.kl_div((taught / 3).log_softmax(-1), (told / 3).softmax(-1), reduction="batchmean")
+        expected = first / 2 + 9 * apart / 2
+    torch.testing.assert_close(Criterion(made, teacher)(student, images, labels), expected)
+    train(made, out=tmp_path / "student", running=QUIET)
+
+
+def test_a_teacher_of_other_classes_is_refused(tmp_path):
+    made = recipe(f"distil={{teacher: 'vit:Ti/16', options: {{{TEACHER}, num_classes: 7}}}}")
+    with pytest.raises(ValueError, match="tells 7 classes apart, and the images have 10"):
+        teacher_of(replace(made, distil=replace(made.distil, weights=None)), classes=10, trained=False)
 
 
 def test_another_recipe_does_not_go_on_in_the_same_folder(tmp_path):
@@ -179,7 +202,7 @@ def test_what_was_finished_is_not_done_again(tmp_path, capsys):
 
 def test_a_loss_that_is_not_finite_ends_it_and_no_checkpoint_has_it(tmp_path):
     made = recipe("optimise.lr=1e30", "optimise.optimizer=sgd", "optimise.warmup_epochs=0", "optimise.clip=null")
-    with pytest.raises(FloatingPointError, match=r"the loss is not finite at step .* A lower optimise.lr"):
+    with pytest.raises(FloatingPointError, match=r"the loss or a weight is not finite at step .* A lower optimise.lr"):
         train(made, out=tmp_path, running=replace(QUIET, save_every=1))
     for step in steps_in(tmp_path / "checkpoints"):
         assert all(torch.isfinite(t).all() for t in read(path_of(tmp_path / "checkpoints", step))[1]["model"].values())

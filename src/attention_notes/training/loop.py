@@ -205,6 +205,9 @@ def build(recipe: Recipe, *, classes: int) -> Any:
     return model
 
 
+_DIVERGED = "the loss or a weight is not finite"
+
+
 class Run:
     """One training in one process."""
 
@@ -271,12 +274,12 @@ class Run:
     def steps(self, begin: int, end: int, bar: Any) -> dict[str, float]:
         """All steps, and what the last evaluation found."""
         found: dict[str, float] = {}
-        feed = feed(partial(self.batches, end=end), begin, self.accumulate, self.say)
+        given = feed(partial(self.batches, end=end), begin, self.accumulate, self.say)
         total, count = torch.zeros((), device=self.fabric.device), 0
         since = time.perf_counter()
         self.wrapped.train()
         for step in range(begin, end):
-            total, count = total + self.step(step, feed), count + 1
+            total, count = total + self.step(step, given), count + 1
             done = step + 1
             bar.update()
             epoch = done / self.order.steps
@@ -304,9 +307,9 @@ class Run:
 
     def diverged(self, step: int) -> str:
         """What to say of a loss that is not a number."""
-        kept = f"the checkpoint of step {self.saved} is good" if self.saved else "there is no checkpoint yet"
+        kept = f"the last checkpoint is of step {self.saved}" if self.saved else "there is no checkpoint yet"
         return (
-            f"the loss is not finite at step {step}; {kept}. A lower optimise.lr, a longer optimise.warmup_epochs or "
+            f"{_DIVERGED} at step {step}; {kept}. A lower optimise.lr, a longer optimise.warmup_epochs or "
             "optimise.clip=1 helps where the model is right"
         )
 
@@ -328,12 +331,12 @@ class Run:
             pinned=self.fabric.device.type == "cuda",
         )
 
-    def step(self, step: int, feed: Iterator[Any]) -> Tensor:
+    def step(self, step: int, given: Iterator[Any]) -> Tensor:
         """Take one, and return this process's part of its loss."""
         set_rate(self.optimizer, self.rate(step))
         total = torch.zeros((), device=self.fabric.device)
         for part in range(self.accumulate):
-            images, labels, told = next(feed)
+            images, labels, told = next(given)
             self.tell(told)
             images, labels = (x.to(self.fabric.device, non_blocking=True) for x in (images, labels))
             torch.manual_seed(number(self.recipe.seed, 3, step, self.fabric.global_rank, part))
@@ -414,7 +417,9 @@ class Run:
                 names = {name for name, _ in self.model.named_parameters()}
                 parts["average"] = {name: t for name, t in model_state(self.model).items() if name in names}
         failed = ""
-        if self.first:
+        if self.first and not all(bool(t.isfinite().all()) for t in weights.values()):
+            failed = _DIVERGED
+        elif self.first:
             try:
                 state = {"optimizer": plain, "recipe": self.recipe.decides, "digest": self.recipe.digest}
                 write(self.checkpoints, step, parts, state)
@@ -422,6 +427,8 @@ class Run:
             except OSError as error:
                 failed = str(error)
         failed = self.fabric.broadcast(failed)
+        if failed == _DIVERGED:
+            raise FloatingPointError(self.diverged(step))
         if not failed:
             self.saved = step
         elif self.saved is None or step == self.total:

@@ -84,8 +84,10 @@ def teacher_of(recipe: Recipe, *, classes: int, trained: bool = True) -> nn.Modu
     source: Any = recipe.distil.weights or True
     if isinstance(source, str) and Path(source).exists():
         source = Path(source)
-    options: dict[str, Any] = {} if source is True or isinstance(source, str) else {"num_classes": classes}
-    made: Any = one.build(pretrained=source, **options) if trained else one.build(num_classes=classes)
+    options = dict(recipe.distil.options)
+    if isinstance(source, Path) or not trained:
+        options.setdefault("num_classes", classes)
+    made: Any = one.build(**{"pretrained": source} if trained else {}, **options)
     if made.num_classes != classes:
         raise ValueError(
             f"the teacher {one.name} tells {made.num_classes} classes apart, and the images have {classes}"

@@ -126,7 +126,8 @@ class Objective:
 class Distil:
     """A teacher, by its name in the registry, with its weights: a file, a repository of the hub, or its first one.
 
-    ``kind`` is ``hard`` or ``soft``; ``tau`` and ``weight`` are of the soft kind (DeiT, equations 2 and 3).
+    ``options`` are those of its factory, for a teacher of other sizes than its name has. ``kind`` is ``hard`` or
+    ``soft``; ``tau`` and ``weight`` are of the soft kind (DeiT, equations 2 and 3).
     """
 
     teacher: str
@@ -134,6 +135,7 @@ class Distil:
     kind: str = "hard"
     tau: float = 3.0
     weight: float = 0.5
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
