@@ -58,7 +58,7 @@ date-reader: $(VENV)/ready  ## train the model that reads dates once more, and s
 floors: .floors/ready  ## the tests of the package with exactly its lowest versions, and without other libraries' models
 	@PYTHONPATH=src LOWEST=1 OMP_NUM_THREADS=1 .floors/bin/pytest -n $(WORKERS) --dist loadfile \
 		-p no:cacheprovider tests --ignore=tests/book --ignore=tests/benchmarks --ignore=tests/chapters \
-		--ignore=tests/test_evidence.py --ignore=tests/test_mutations.py --ignore=tests/test_structure.py \
+		--ignore=tests/test_evidence.py --ignore=tests/test_mutations.py --ignore=tests/test_structure.py --ignore=tests/training \
 		--ignore=tests/registry --deselect=tests/test_main.py::test_verify_says_what_is_off_and_its_status_is_1
 
 colab: .colab/ready  ## what Colab does: Python 3.12, the newest torch, the package installed, every notebook alone

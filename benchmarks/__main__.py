@@ -58,19 +58,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def measure(clock: Clock, names: list[str], *, seconds: float) -> dict[str, Any]:
-    """All models that take images, greedy translation, and how time and memory grow."""
+    """All models that take images, and how time and memory grow."""
     started, threads = time.perf_counter(), torch.get_num_threads()
     limits = _limits(clock, threads)
     rows = [row for name in names for row in _rows(name, clock.device, threads, limits, seconds=seconds)]
-    greedy: dict[str, Any] = {"model": "translation", "beams": 1}
-    decoding = [in_its_own_process(decode, clock.device, **greedy, batch=n, seconds=seconds) for n in (1, 8)]
     growth = [in_its_own_process(grow, form, clock.device) for form in FORMS]
     return {
         **_run(clock, started),
         "limits": limits,
         "goals": {name: dict(case.goals) for name, case in CASES.items()},
         "rows": rows,
-        "decoding": decoding,
         "growth": growth,
     }
 

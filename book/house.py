@@ -24,6 +24,7 @@ ROOMS = {
     "claims": "statements, their verdicts, records of trainings",
     "registry": "every model by its name, and whether it is as recorded",
     "chapters": "what chapters use; figures and data of single papers",
+    "training": "recipes, and the loop that runs them from a laptop to many GPUs",
     "": "the command line",
 }
 FOR_CHAPTERS = ("figures", "data")  # modules of a paper's folder that belong to its chapter

@@ -1,4 +1,4 @@
-"""The package from a shell: ``attention-notes list | show | verify | predict | attend``."""
+"""The package from a shell: ``attention-notes list | show | verify | predict | attend | train``."""
 
 import argparse
 import inspect
@@ -25,6 +25,9 @@ examples:
   attention-notes predict photograph.jpg --model vit:Ti/16 --weights mine.safetensors --names names.txt \\
       --size 256 --colours imagenet --interpolation bicubic --crop 0.9
   attention-notes attend photograph.jpg --model vit:B/16 --at 300 400 --out attention.png
+  attention-notes train digits --out runs/digits
+  torchrun --nproc-per-node 8 -m attention_notes train deit_s --data /data/imagenet --out runs/deit_s \
+      --precision bfloat16 --workers 10
 """
 _PREPARED = ("colours", "interpolation", "crop")
 _OWN = (*_PREPARED, "names", "window")
@@ -79,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever reads has read enough
         _write_no_more()
         return 0
-    except (ValueError, OSError, RuntimeError) as error:  # a HubError is a RuntimeError
+    except (ValueError, OSError, RuntimeError, ArithmeticError) as error:  # a HubError is a RuntimeError
         _tell(f"error: {error}")
         _write_no_more()
         return 2
@@ -146,6 +149,29 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--out", type=Path, default=Path("attention.png"), help="where to write the drawing; attention.png if not given"
     )
+
+    one = _command(commands, "train", _train, "train a model by a recipe, or go on where a training ended")
+    one.add_argument("recipe", nargs="?", default="digits", help="a name of --list, or a .yml file; else the digits'")
+    one.add_argument("--list", action="store_true", help="the recipes of the package, and what they cost")
+    one.add_argument("--out", type=Path, metavar="FOLDER", help="of this run; runs/RECIPE if not given")
+    one.add_argument("--data", type=Path, metavar="FOLDER", help="with the images; the digits need none")
+    one.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="another value, such as optimise.lr=1e-3"
+    )
+    one.add_argument("--dry-run", action="store_true", help="three small steps with all that the recipe names")
+    here = one.add_argument_group("how it runs here", "None of these decides what comes out, but for rounding.")
+    here.add_argument("--per-process", type=int, metavar="IMAGES", help="at once; a step is then several such parts")
+    here.add_argument("--workers", type=int, default=0, help="processes that load images, for each that trains")
+    here.add_argument("--strategy", choices=("ddp", "fsdp"), default="ddp", help="fsdp spreads the weights, too")
+    here.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    here.add_argument("--device", choices=("cpu", "cuda", "mps"), help="the best that there is, if not given")
+    here.add_argument("--compile", action="store_true", help="by torch.compile")
+    here.add_argument("--checkpointing", action="store_true", help="less memory for one more forward pass")
+    here.add_argument("--save-every", type=int, metavar="STEPS", help="write a checkpoint; each epoch if not given")
+    here.add_argument("--log-every", type=int, default=50, metavar="STEPS")
+    here.add_argument("--evaluate-every", type=int, default=1, metavar="EPOCHS")
+    here.add_argument("--keep", type=int, default=2, metavar="COUNT", help="of the newest checkpoints")
+    here.add_argument("--last-step", type=int, metavar="STEP", help="stop early; the same command goes on later")
     return parser
 
 
@@ -363,6 +389,45 @@ def _attend(options: argparse.Namespace) -> None:
     figure.savefig(drawn, format=kind, dpi=200, bbox_inches="tight")
     if _write(options.out, drawn.getvalue()):
         print(options.out)
+
+
+def _train(options: argparse.Namespace) -> None:
+    from attention_notes.training.recipe import load_recipe, names
+
+    if options.list:
+        for name in names():
+            recipe = load_recipe(name)
+            print(f"{name}\n    {recipe.title}\n    {recipe.cost}\n    {recipe.command}")
+        return
+    recipe = load_recipe(options.recipe, options.set)
+    from attention_notes.training.loop import Running, dry_run, train
+
+    how = Running(
+        per_process=options.per_process,
+        workers=options.workers,
+        strategy=options.strategy,
+        precision=options.precision,
+        device=options.device,
+        compile=options.compile,
+        checkpointing=options.checkpointing,
+        save_every=options.save_every,
+        log_every=options.log_every,
+        evaluate_every=options.evaluate_every,
+        keep=options.keep,
+        last_step=options.last_step,
+    )
+    first = os.environ.get("RANK", "0") == "0"
+    if options.dry_run:
+        dry_run(recipe, data=options.data, running=how)
+        if first:
+            print(f"{recipe.title}: three small steps taken, one of them from a checkpoint")
+        return
+    out = options.out or Path("runs") / Path(options.recipe).stem
+    found = train(recipe, out=out, data=options.data, running=how)
+    if first:
+        named = "" if found.top1 is None else f", {found.top1:.2%} of the held-out images named right"
+        averaged = "" if found.average_top1 is None else f", {found.average_top1:.2%} by the average of the weights"
+        print(f"{out}: {found.steps} steps{named}{averaged}")
 
 
 def _kind(out: Path) -> str:

@@ -1,0 +1,135 @@
+"""What is done to an image before a model sees it, by torchvision's transforms, version 2."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attention_notes.training.recipe import Recipe
+
+
+def for_training(recipe: Recipe) -> Callable[[Any], Tensor]:
+    """What makes a tensor ``ch y x`` from a picture, or from bytes ``ch y x``, as the recipe augments it.
+
+    Raises:
+        ValueError: if what it names is not installed, or not for this kind of images.
+    """
+    augment, data = recipe.augment, recipe.data
+    steps: list[Callable[[Any], Any]] = []
+    if data.name == "folder":
+        v2, scaled = _v2(), _interpolation(data.interpolation)
+        area = augment.area or (1.0, 1.0)
+        steps.append(v2.RandomResizedCrop(data.size, scale=area, interpolation=scaled, antialias=True))
+    elif augment.area is not None:
+        raise ValueError(f"augment.area is for folders of pictures; move the images of {data.name} by augment.shift")
+    else:
+        steps.append(_Padded(data.size))
+        if augment.shift:
+            steps.append(_v2().RandomCrop(data.size, padding=augment.shift))
+    if augment.flip:
+        steps.append(_v2().RandomHorizontalFlip(augment.flip))
+    if augment.rand_augment:
+        steps.append(_rand_augment(augment.rand_augment, data.name, size=data.size, mean=data.mean))
+    if augment.three:
+        v2 = _v2()
+        steps.append(v2.RandomChoice([v2.Grayscale(3), v2.RandomSolarize(128, p=1.0), v2.GaussianBlur(9, (0.1, 2.0))]))
+    if augment.jitter:
+        steps.append(_v2().ColorJitter(*[augment.jitter] * 3))
+    steps.append(_Normalised(data.mean, data.std))
+    if augment.erase:
+        steps.append(_v2().RandomErasing(augment.erase, scale=(0.02, 1 / 3), ratio=(0.3, 1 / 0.3), value="random"))
+    return _Sequence(steps)
+
+
+def for_evaluation(recipe: Recipe) -> Callable[[Any], Tensor]:
+    """What makes a tensor ``ch y x`` of an image that is held out: scaled and cut from the middle, or padded."""
+    data = recipe.data
+    if data.name != "folder":
+        return _Sequence([_Padded(data.size), _Normalised(data.mean, data.std)])
+    v2 = _v2()
+    side = math.floor(data.size / data.crop)
+    scaled = v2.Resize(side, interpolation=_interpolation(data.interpolation), antialias=True)
+    return _Sequence([scaled, v2.CenterCrop(data.size), _Normalised(data.mean, data.std)])
+
+
+class _Sequence:
+    """One after the other; unlike a lambda, it can be sent to a worker."""
+
+    def __init__(self, steps: list[Callable[[Any], Any]]) -> None:
+        self.steps = steps
+
+    def __call__(self, image: Any) -> Any:
+        for step in self.steps:
+            image = step(image)
+        return image
+
+
+class _Padded:
+    """A border of zeros around the image, so that it has the model's size.
+
+    Raises:
+        ValueError: if the image is larger.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __call__(self, image: Tensor) -> Tensor:
+        missing = [self.size - side for side in image.shape[-2:]]
+        if min(missing) < 0:
+            raise ValueError(f"data.size is {self.size}, and images have {image.shape[-2]} x {image.shape[-1]} pixels")
+        (y, x) = missing
+        return torch.nn.functional.pad(image, (x // 2, x - x // 2, y // 2, y - y // 2))
+
+
+class _Normalised:
+    """From bytes, or from a picture, to a mean of about 0 and a deviation of about 1 in each channel."""
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        self.mean, self.std = (torch.tensor(values)[:, None, None] for values in (mean, std))
+
+    def __call__(self, image: Any) -> Tensor:
+        if not isinstance(image, Tensor):
+            import numpy as np
+
+            image = torch.from_numpy(np.array(image)).movedim(-1, 0)
+        if image.shape[0] != len(self.mean):
+            raise ValueError(f"images have {image.shape[0]} channels, and data.mean is of {len(self.mean)}")
+        return ((image / 255 - self.mean) / self.std).contiguous()
+
+
+def _v2() -> Any:
+    try:
+        from torchvision.transforms import v2
+    except ImportError:
+        raise ValueError('augmenting needs torchvision: pip install "attention-notes[train]"') from None
+    except RuntimeError as error:
+        raise ValueError(
+            f"torchvision does not fit this torch ({torch.__version__}), so install both from one index: {error}"
+        ) from None
+    return v2
+
+
+def _interpolation(name: str) -> Any:
+    return getattr(_v2().InterpolationMode, name.upper())
+
+
+def _rand_augment(config: str, name: str, *, size: int, mean: tuple[float, ...]) -> Callable[[Any], Any]:
+    """That of timm, which the papers' authors used; torchvision's has other operations and one strength."""
+    if name != "folder":
+        raise ValueError(f"augment.rand_augment is for folders of pictures, not for {name}")
+    _v2()  # timm imports it, and this one says what is wrong with it
+    try:
+        from timm.data.auto_augment import rand_augment_transform
+    except ImportError:
+        raise ValueError('augment.rand_augment needs timm: pip install "attention-notes[train]"') from None
+    colour = tuple(min(255, round(255 * value)) for value in mean)
+    try:
+        made: Callable[[Any], Any] = rand_augment_transform(
+            config, {"translate_const": int(size * 0.45), "img_mean": colour}
+        )
+    except (AssertionError, ValueError, KeyError) as error:
+        raise ValueError(f"augment.rand_augment: timm does not understand {config!r} ({error})") from None
+    return made
