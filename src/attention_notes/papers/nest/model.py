@@ -29,7 +29,7 @@ from attention_notes.nn.heads import check_heads
 from attention_notes.nn.initialise import OwnLayers, Start, initialise, zero_bias
 from attention_notes.nn.norms import layer_norm
 from attention_notes.nn.protocols import Make, Pair, Stem, resize_stem
-from attention_notes.nn.sizes import Size
+from attention_notes.nn.sizes import Size, pair
 from attention_notes.nn.variants import given, lookup
 from attention_notes.nn.vision import Backbone, Indices, linear_head, maps_after
 from attention_notes.nn.windows import cut_windows, join_windows
@@ -235,7 +235,7 @@ class NesT(Backbone):
             raise ValueError(f"dims={dims}, depths={depths}, heads={heads}: one of each for every level, and one level")
         if dims[0] != patches.dim:
             raise ValueError(f"the patches have width {patches.dim}, but the first level has {dims[0]}: give it theirs")
-        _check_tree(patches, len(dims))
+        _check_tree(patches.grid, (1, 1), len(dims))
         self.patches = patches
         told, rates = given(norm=norm), iter(depth_rates(drop_path, sum(depths)))
         options |= {"attention": partial(LocalAttention, attention=attention), **told}
@@ -275,14 +275,10 @@ class NesT(Backbone):
             ValueError: if patches do not tile an image of that size, or if their map cannot be halved for every level.
             TypeError: if the stem is of one size only.
         """
-        before = getattr(self.patches, "image_size", None)
+        if patch := getattr(self.patches, "patch", None):  # before anything changes
+            _check_tree(pair(image_size), patch, len(self.levels))
         resize_stem(self.patches, image_size)
-        try:
-            _check_tree(self.patches, len(self.levels))
-        except ValueError:
-            if before is not None:
-                resize_stem(self.patches, before)
-            raise
+        _check_tree(self.patches.grid, (1, 1), len(self.levels))
         for level, grid in zip(self.levels, self._grids(len(self.levels)), strict=True):
             cast(Level, level).regrid(grid)
         return self
@@ -321,25 +317,27 @@ def nest(
             every level.
     """
     options = {"patch": 4, **lookup(VARIANTS, variant), **overrides}
-    patches = PatchEmbedding(
-        options["dims"][0], image_size=image_size, patch=options.pop("patch"), channels=channels
-    )
+    dims, patch = options["dims"], pair(options.pop("patch"))
+    _check_tree(pair(image_size), patch, len(dims))
+    patches = PatchEmbedding(dims[0], image_size=image_size, patch=patch, channels=channels)
     start(patches.projection)
     return NesT(patches, num_classes=num_classes, **options)
 
 
-def _check_tree(patches: Stem, levels: int) -> None:
-    """Raise ``ValueError``, with the nearest sizes, for a map that cannot be halved between all levels."""
-    (rows, columns), times = patches.grid, 2 ** (levels - 1)
-    if not (rows % times or columns % times):
+def _check_tree(sides: Pair, unit: Pair, levels: int) -> None:
+    """Raise ``ValueError``, with the nearest sizes, for an image whose map cannot be halved between all levels.
+
+    ``unit`` is a patch, for sides in pixels, or 1 x 1, for sides in tokens.
+    """
+    times = 2 ** (levels - 1)
+    steps = (unit[0] * times, unit[1] * times)
+    if not any(side % step for side, step in zip(sides, steps, strict=True)):
         return
-    y, x = getattr(patches, "image_size", patches.grid)
-    steps = (y // rows * times, x // columns * times)
-    below = tuple(max(side // step, 1) * step for side, step in zip((y, x), steps, strict=True))
-    above = tuple(-(-side // step) * step for side, step in zip((y, x), steps, strict=True))
-    sizes = " and ".join(dict.fromkeys(f"{height} x {width}" for height, width in (below, above)))
+    below = [max(side // step, 1) * step for side, step in zip(sides, steps, strict=True)]
+    above = [-(-side // step) * step for side, step in zip(sides, steps, strict=True)]
+    nearest = " and ".join(dict.fromkeys(f"{y} x {x}" for y, x in (below, above)))
+    what = "tokens" if unit == (1, 1) else f"pixels, in patches of {unit[0]} x {unit[1]}"
     raise ValueError(
-        f"an image of {y} x {x} makes a map of {rows} x {columns} tokens, but a tree of {levels} levels has "
-        f"{times} x {times} blocks at its leaves: sides must be multiples of {steps[0]} and {steps[1]}; "
-        f"the nearest sizes that fit: {sizes}"
+        f"{sides[0]} x {sides[1]} {what}: a tree of {levels} levels has {times} x {times} blocks at its leaves, so "
+        f"sides must be multiples of {steps[0]} and {steps[1]}; the nearest sizes that fit: {nearest}"
     )
