@@ -1,4 +1,8 @@
-"""How timm names and shapes the weights of a NesT, which it converted from the authors' files."""
+"""How timm names and shapes the weights of a NesT, which it converted from the authors' files.
+
+It puts the heads of an attention together number by number, where here they stand side by side: the first numbers of all
+heads, then the second ones. So the columns of the last map have another order.
+"""
 
 import math
 from typing import Any
@@ -11,9 +15,14 @@ from attention_notes.weights.layouts import Layout
 _BLOCK, _THEIRS = "levels.{i}.blocks.{j}", "levels.{i}.transformer_encoder.{j}"
 
 
+_LEVELS = 8  # of a tree; each has its own number of heads
+
+
 def _sizes(model: Any) -> dict[str, int]:
-    py, px = model.patches.patch
-    return {"ch": model.patches.channels, "py": py, "px": px}
+    (py, px), heads = model.patches.patch, dict[str, int]()
+    for i, level in enumerate(model.levels):
+        heads |= {f"h{i}": block.attention.attend.heads for block in level.blocks}
+    return {"ch": model.patches.channels, "py": py, "px": px, **heads}
 
 
 def stored(model: Any, tensors: Tensors) -> dict[str, Any]:
@@ -52,7 +61,15 @@ LAYOUTS = (
             ("levels.{i}.positions", "levels.{i}.pos_embed"),
             (f"{_BLOCK}.attention_norm", f"{_THEIRS}.norm1"),
             (f"{_BLOCK}.attention.attend.qkv", f"{_THEIRS}.attn.qkv"),
-            (f"{_BLOCK}.attention.attend.output", f"{_THEIRS}.attn.proj"),
+            *(
+                (
+                    f"levels.{i}.blocks.{{j}}.attention.attend.output.weight",
+                    f"levels.{i}.transformer_encoder.{{j}}.attn.proj.weight",
+                    f"o (d h{i}) -> o (h{i} d)",
+                )
+                for i in range(_LEVELS)
+            ),
+            (f"{_BLOCK}.attention.attend.output.bias", f"{_THEIRS}.attn.proj.bias"),
             (f"{_BLOCK}.mlp_norm", f"{_THEIRS}.norm2"),
             (f"{_BLOCK}.mlp.expand", f"{_THEIRS}.mlp.fc1"),
             (f"{_BLOCK}.mlp.contract", f"{_THEIRS}.mlp.fc2"),
