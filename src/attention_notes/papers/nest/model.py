@@ -1,8 +1,8 @@
 """Nested Hierarchical Transformer: Towards Accurate, Data-Efficient and Interpretable Visual Understanding.
 
 Zhang et al. 2021, arXiv 2105.12723; its first version is called Aggregating Nested Transformers. The idea: plain
-Transformer layers run within the blocks of a map, and between two levels the blocks are put back onto the image, where a
-small convolution and a pooling merge each four of them into one: a tree of blocks.
+Transformer layers run within the blocks of a map, and between two levels the blocks are put back onto the image, where
+a small convolution and a pooling merge each four of them into one: a tree of blocks.
 
 Departures:
     - GELU is exact, as in timm's port of the weights; the authors' code calls JAX's, which by default is its
@@ -90,8 +90,8 @@ class MultiQueryAttention(OwnLayers):
         return self.output(rearrange(attention(q, k, v, dropout=self.attention_dropout.rate), "b h n d -> b n (h d)"))
 
 
-max_pool = partial(nn.MaxPool2d, 3, stride=2, ceil_mode=True)  # of even sides JAX's "SAME": windows begin at 0, 2, 4 ...
-centred_max_pool = partial(nn.MaxPool2d, 3, stride=2, padding=1)  # at -1, 1, 3 ...: timm's models without ``_jx``
+max_pool = partial(nn.MaxPool2d, 3, stride=2, ceil_mode=True)  # on even sides JAX's "SAME": windows begin at 0, 2, 4
+centred_max_pool = partial(nn.MaxPool2d, 3, stride=2, padding=1)  # at -1, 1, 3: timm's models without ``_jx``
 
 
 class BlockAggregation(OwnLayers):

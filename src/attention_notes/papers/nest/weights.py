@@ -1,7 +1,7 @@
 """How timm names and shapes the weights of a NesT, which it converted from the authors' files.
 
-It puts the heads of an attention together number by number, where here they stand side by side: the first numbers of all
-heads, then the second ones. So the columns of the last map have another order.
+It puts the heads of an attention together number by number, where here they stand side by side: the first numbers of
+all heads, then the second ones. So the columns of the last map have another order.
 """
 
 import math
