@@ -3,15 +3,15 @@
 from functools import partial
 
 from attention_notes.papers.nest import BlockAggregation, MultiQueryAttention, centred_max_pool, nest
-from tests.contract import Case, images, tiles
+from tests.contract import Case, images
 
 # 4 x 6 patches in blocks of 2 x 3, then one block of 2 x 3
 TINY = {"dims": (12, 18), "depths": (1, 2), "heads": (3, 3), "patch": 7, "num_classes": 5, "image_size": (28, 42)}
-# 8 x 24 patches in 16 blocks of 2 x 6, then 4, then one
-TREE = {"dims": (12, 18, 20), "depths": (1, 2, 1), "heads": (3, 3, 5), "num_classes": 5, "image_size": (32, 96)}
+# 2 x 6 patches in blocks of 1 x 3
+NARROW = {**TINY, "patch": (14, 7), "drop_path": 0.5}
 MODELS = {
     "nest": Case(partial(nest, "nest_t", **TINY), images),
-    "nest of three levels": Case(partial(nest, "nest_t", **TREE), tiles),
+    "nest of narrow blocks": Case(partial(nest, "nest_t", **NARROW), images),
     "nest with shared keys": Case(
         partial(
             nest,
