@@ -97,7 +97,7 @@ def test_an_unknown_name_lists_near_ones():
         registry.model("vit:b/16")
     with pytest.raises(ValueError, match=r"unknown model 'b/16'; did you mean augreg:B/16, deit:B/16, vit:B/16\?"):
         registry.model("b/16")
-    with pytest.raises(ValueError, match=r"unknown model '\?'; the families are augreg, bert, cait, cbam, deit"):
+    with pytest.raises(ValueError, match=r"unknown model '\?'; the families are augreg, bert, cait, cbam, cpvt, deepvit, deit"):
         registry.model("?")
 
 
