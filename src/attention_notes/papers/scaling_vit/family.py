@@ -14,7 +14,11 @@ def _reference(variant: str) -> Reference:
     sizes = {"embed_dim": row["dim"], "depth": row["depth"], "num_heads": row["heads"], "patch_size": row["patch"]}
     options: dict[str, Any] = {"mlp_ratio": row["hidden"] / row["dim"] + 1e-9, "class_token": False}
     reference = in_timm("vit_gigantic_patch14_224", global_pool="map", **sizes, **options)
-    return reference if row.get("block") is not ParallelBlock else reference._replace(build=partial(_parallel, sizes | options))
+    return (
+        reference
+        if row.get("block") is not ParallelBlock
+        else reference._replace(build=partial(_parallel, sizes | options))
+    )
 
 
 def _parallel(options: dict[str, Any]) -> nn.Module:

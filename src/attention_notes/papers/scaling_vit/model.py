@@ -1,18 +1,18 @@
 """Scaling Vision Transformers.
 
-Zhai et al. 2021, arXiv 2106.04560, with ViT-g and ViT-G; ViT-e of PaLI, Chen et al. 2022, arXiv 2209.06794; and ViT-22B,
-Dehghani et al. 2023, arXiv 2302.05442. The idea: keep the Vision Transformer, make all of its sizes larger together, and
-change only what keeps it from growing: the class token, and at 22 billion parameters the order of the layers, the
-biases, and scores without a bound.
+Zhai et al. 2021, arXiv 2106.04560, with ViT-g and ViT-G; ViT-e of PaLI, Chen et al. 2022, arXiv 2209.06794; ViT-22B,
+Dehghani et al. 2023, arXiv 2302.05442. The idea: keep the Vision Transformer, make all of its sizes larger together,
+and change only what keeps it from growing: the class token and, at 22 billion parameters, the order of attention and
+perceptron, some biases, and scores without a bound.
 
 Departures:
     - The last linear map starts small where the authors' code (big_vision) starts it at zero, so that the output of an
       untrained model depends on its input. Biases of perceptrons start at zero, there with a deviation of 1e-6.
     - GELU is computed exactly, as in ``vit``; the authors' code takes JAX's approximation by tanh.
     - The authors published no code for ViT-22B. Queries and keys are normalised head by head, by layer norms with gains
-      and without biases, as in Flax, whose option ``normalize_qk`` names the paper. The text of the paper is reported to
-      leave out the centring in all of its norms, too, which makes them RMSNorms: give ``norm`` and an ``attention`` with
-      that norm. What a bias is left out of is said for queries, keys, values and norms; all other maps have one.
+      and without biases, as in Flax, whose option ``normalize_qk`` names the paper. The paper is reported to leave out
+      the centring in all of its norms, too, which makes them RMSNorms: give ``norm``, and an ``attention`` with that
+      norm. Of queries, keys, values and norms it is said that they have no bias; all other maps have one here.
     - ViT-22B pools as ViT-G does.
 """
 
@@ -185,9 +185,7 @@ class ScalingViT(VisionTransformer):
         def probing(dim: int) -> AttentionPooling:
             return AttentionPooling(dim, heads=heads, hidden=hidden, **shared)
 
-        super().__init__(
-            patches, heads=heads, hidden=hidden, pooling=pooling or probing, norm=norm, **options
-        )
+        super().__init__(patches, heads=heads, hidden=hidden, pooling=pooling or probing, norm=norm, **options)
         nn.init.normal_(self.positions, std=patches.dim**-0.5)
         for name in ("norm", "pooling", "head"):  # in the order in which they run, as ``parameter_groups`` needs it
             self.add_module(name, self._modules.pop(name))
