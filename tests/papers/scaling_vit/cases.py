@@ -10,6 +10,6 @@ MODELS = {
     "scaling_vit": Case(partial(scaling_vit, "G/14", **TINY), images),
     "scaling_vit 22B": Case(partial(scaling_vit, "22B/14", **TINY), images),
     "scaling_vit dropout": Case(
-        partial(scaling_vit, "22B/14", dropout=0.1, drop_path=0.3, layer_scale=0.5, registers=2, **TINY), images
+        partial(scaling_vit, "22B/14", dropout=0.1, drop_path=0.3, layer_scale=0.5, **TINY), images
     ),
 }

@@ -193,7 +193,7 @@ class ScalingViT(VisionTransformer):
     def initialise(self, start: Start) -> None:
         """Draw the linear maps of blocks, head and pooling anew."""
         super().initialise(start)
-        initialise(self.pooling, start=start)
+        initialise(self.get_submodule("pooling"), start=start)
 
 
 _22B: dict[str, Any] = {
