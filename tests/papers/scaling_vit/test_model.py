@@ -58,7 +58,7 @@ def small(**overrides):
 def randomised(model):
     """Norms start at one, biases at zero: a parity on such values shows nothing."""
     for name, parameter in model.named_parameters():
-        if parameter.ndim == 1 or "positions" in name or "probe" in name:
+        if parameter.ndim == 1 or "positions" in name or "token" in name:
             nn.init.normal_(parameter, mean=0.7 if "norm" in name else 0.1, std=0.3)
     return model
 
@@ -153,7 +153,7 @@ def test_the_weights_start_as_in_the_authors_code():
     maps = [*block.attention.qkv.weight.chunk(3), block.attention.output.weight, block.mlp.expand.weight]
     maps += [block.mlp.contract.weight, pooling.mlp.expand.weight, pooling.mlp.contract.weight]
     maps += [getattr(pooling.attention, name).weight for name in ("query", "key", "value", "output")]
-    for weight in (*maps, pooling.probe[0]):
+    for weight in (*maps, pooling.token[0]):
         limit = (6 / sum(weight.shape)) ** 0.5
         assert 0.95 * limit < weight.abs().max() <= limit
         assert abs(weight.std() / (limit / 3**0.5) - 1) < 8 / weight.numel() ** 0.5
@@ -184,7 +184,7 @@ def test_the_pooling_is_its_equations_written_out(dtype):
     pooling = randomised(AttentionPooling(10, heads=5, hidden=11)).to(dtype)
     z = torch.randn(2, 7, 10, dtype=dtype, requires_grad=True)
     asking = pooling.attention
-    q, k, v = asking.query(pooling.probe)[0, 0], asking.key(z), asking.value(z)
+    q, k, v = asking.query(pooling.token)[0, 0], asking.key(z), asking.value(z)
     found = []
     for part in range(0, 10, 2):
         a, b, c = (t[..., part : part + 2] for t in (q, k, v))
@@ -369,11 +369,11 @@ def test_stochastic_depth_skips_both_branches_of_a_parallel_block_together():
 def test_parts_run_and_are_numbered_in_the_order_of_the_paper():
     model = small()
     rates = {id(p): group["lr"] for group in model.parameter_groups(1.0, layer_decay=0.5) for p in group["params"]}
-    parts = (model.positions, model.blocks[0].attention.qkv.weight, model.norm.weight, model.pooling.probe)
+    parts = (model.positions, model.blocks[0].attention.qkv.weight, model.norm.weight, model.pooling.token)
     last = (model.pooling.attention.key.weight, model.pooling.mlp.expand.weight, model.head.weight)
     assert [rates[id(p)] for p in (*parts, *last)] == [0.5**3, 0.5**2, 1.0, 1.0, 1.0, 1.0, 1.0]
     decayed = {id(p) for group in model.parameter_groups(1.0) if group["weight_decay"] for p in group["params"]}
-    assert id(model.pooling.probe) not in decayed
+    assert id(model.pooling.token) not in decayed
 
 
 def test_resizing_keeps_all_positions_of_patches_and_equals_timm():
@@ -412,7 +412,7 @@ def test_the_probe_looks_where_the_literal_softmax_says():
     seen = see(model, x)
     assert [*seen.layers] == [*(f"blocks.{i}.attention" for i in range(DEPTH)), "pooling.attention"]
     asking, z = model.pooling.attention, model.tokens(x)
-    q, k = (t.unflatten(2, (HEADS, -1)).transpose(1, 2) for t in (asking.query(model.pooling.probe), asking.key(z)))
+    q, k = (t.unflatten(2, (HEADS, -1)).transpose(1, 2) for t in (asking.query(model.pooling.token), asking.key(z)))
     expected = attention_weights(q.expand(BATCH, -1, -1, -1), k)[:, :, 0]
     gaze = seen.layers["pooling.attention"].map("probe")
     assert close(gaze.places, expected.unflatten(-1, (5, 7)))

@@ -43,7 +43,7 @@ class ProbeAttention(MultiHeadAttention):
 
 
 class AttentionPooling(nn.Module):
-    """Multi-head attention pooling, the MAP head (section 3.2): one learned vector, the probe, looks at all tokens.
+    """Multi-head attention pooling, the MAP head (section 3.2): one learned token, the probe, looks at all others.
 
         Q = W_q probe + b_q,   K = W_k z + b_k,   V = W_v z + b_v
         u = W_o softmax(Q Kᵀ / √d) V + b_o                          in heads of width d
@@ -66,7 +66,7 @@ class AttentionPooling(nn.Module):
     """
 
     extra = 0
-    no_weight_decay = ("probe",)
+    no_weight_decay = ("token",)
 
     def __init__(
         self,
@@ -80,8 +80,8 @@ class AttentionPooling(nn.Module):
         norm: Make = layer_norm,
     ) -> None:
         super().__init__()
-        self.probe = nn.Parameter(torch.empty(1, 1, dim))
-        nn.init.xavier_uniform_(self.probe[0])
+        self.token = nn.Parameter(torch.empty(1, 1, dim))
+        nn.init.xavier_uniform_(self.token[0])
         self.attention = attention(dim, heads=heads)
         self.mlp_norm = norm(dim)
         self.mlp = mlp(dim, hidden=hidden, dropout=0.0, **given(activation=activation))
@@ -96,7 +96,7 @@ class AttentionPooling(nn.Module):
 
     def forward(self, z: Float[Tensor, "b n c"]) -> Float[Tensor, "b c"]:
         """Read all tokens, in no order."""
-        u = self.attention(self.probe.expand(z.shape[0], -1, -1), z)
+        u = self.attention(self.token.expand(z.shape[0], -1, -1), z)
         return (u + self.mlp(self.mlp_norm(u)))[:, 0]
 
 

@@ -12,7 +12,7 @@ from attention_notes.weights.layouts import Layout, Row
 
 _ASKS = "pooling.attention"
 POOLING: tuple[Row, ...] = (
-    ("pooling.probe", "attn_pool.latent"),
+    ("pooling.token", "attn_pool.latent"),
     (f"{_ASKS}.query", "attn_pool.q"),
     ((f"{_ASKS}.key.weight", f"{_ASKS}.value.weight"), "attn_pool.kv.weight"),
     ((f"{_ASKS}.key.bias", f"{_ASKS}.value.bias"), "attn_pool.kv.bias"),
