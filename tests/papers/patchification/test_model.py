@@ -17,6 +17,7 @@ from attention_notes.papers.deit import DistilledVisionTransformer, TwoTokens, d
 from attention_notes.papers.patchification import VARIANTS, ExtendedPatches, patchification
 from attention_notes.papers.patchification.family import FAMILY, MOST
 from attention_notes.papers.vit import PatchEmbedding, VisionTransformer
+from attention_notes.papers.vit.family import SIZES
 from attention_notes.weights import to_timm
 from tests.papers.vit.test_model import assert_same, randomised
 
@@ -84,12 +85,11 @@ def test_a_seed_gives_the_weights_that_it_gives_a_deit():
 def test_every_variant_has_exactly_the_parameters_of_timms_and_the_recorded_cost(variant):
     import timm
 
-    row = VARIANTS[variant]
-    name = {"Ti": "tiny_patch16", "S": "small_patch16", "B": "base_patch16", "L": "large_patch16", "H": "huge_patch14"}
+    row, size = VARIANTS[variant], SIZES[variant.partition("/")[0]]
+    name = f"vit_{size}_patch{14 if size == 'huge' else 16}_224"
+    sizes = {"patch_size": row["patch"], "img_size": row["image_size"], "num_classes": 1000}
     with torch.device("meta"):
-        theirs = timm.create_model(
-            f"vit_{name[variant.partition('/')[0]]}_224", patch_size=row["patch"], img_size=row["image_size"]
-        )
+        theirs = timm.create_model(name, **sizes)
     model = on_meta(variant)
     assert count_parameters(model) == FACTS[variant]["parameters"] == count_parameters(theirs)
     assert round(count_macs(model, picture(variant)) / 1e9, 2) == FACTS[variant]["gmacs"]
@@ -218,7 +218,9 @@ def test_weights_of_ones_own_are_taken_bit_for_bit(tmp_path):
     model = small(patch=2)
     torch.save(model.state_dict(), tmp_path / "own.pt")
     options = {name: value for name, value in SMALL.items() if name != "num_classes"}
-    again = patchification("B/1 64", pretrained=tmp_path / "own.pt", patch=2, image_size=IMAGE, **options)
+    again = patchification(
+        "B/1 64", pretrained=tmp_path / "own.pt", patch=2, image_size=IMAGE, channels=CHANNELS, **options
+    )
     assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in model.state_dict().items())
 
 
