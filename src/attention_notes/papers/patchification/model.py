@@ -3,7 +3,7 @@
 Wang et al. 2025, arXiv 2502.03738, version 2. The idea: leave the network and its training as they are, and make the
 patches smaller, down to one token for each pixel.
 
-Departures:
+Departures, beside those of ``deit``:
     - The paper's other network is not here: Adventurer, with Mamba in the place of attention, of which all its results
       with more than 4,096 tokens are (section 3.1).
     - Section 4.3 interpolates tokens and does not say how. Here it is done bilinearly.
