@@ -95,7 +95,8 @@ def test_an_unknown_name_lists_near_ones():
         registry.model("vit:B16")
     with pytest.raises(ValueError, match=r"unknown model 'vit:b/16'; did you mean vit:B/16\?"):
         registry.model("vit:b/16")
-    with pytest.raises(ValueError, match=r"unknown model 'b/16'; did you mean augreg:B/16, deit:B/16, vit:B/16\?"):
+    every = "augreg:B/16, deit:B/16, patchification:B/16, scaling_vit:B/16, vit:B/16"
+    with pytest.raises(ValueError, match=rf"unknown model 'b/16'; did you mean {every}\?"):
         registry.model("b/16")
     with pytest.raises(ValueError, match=r"unknown model '\?'; the families are augreg, bert, cait, cbam, cpvt, deepvit, deit"):
         registry.model("?")

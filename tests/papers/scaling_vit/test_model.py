@@ -21,7 +21,7 @@ from attention_notes.papers.scaling_vit import (
     scale_norm,
     scaling_vit,
 )
-from attention_notes.papers.scaling_vit.family import FAMILY
+from attention_notes.papers.scaling_vit.family import wide_reference
 from attention_notes.papers.vit import Block, ClassToken, MeanPooling, PatchEmbedding, SelfAttention
 from attention_notes.weights import layouts, to_timm
 
@@ -118,7 +118,7 @@ def cost(variant, **options):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_variant_has_exactly_the_parameters_of_timm(variant):
     with torch.device("meta"):
-        theirs = FAMILY.reference(variant).build()
+        theirs = wide_reference(variant).build()
     assert count_parameters(on_meta(variant)) == PARAMETERS[variant] == count_parameters(theirs)
 
 
