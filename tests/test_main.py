@@ -77,7 +77,10 @@ def test_a_model_is_shown_with_its_cost_and_its_weights(capsys):
         (["show", "vit:B/61"], "did you mean vit:B/16"),
         (["list", "nothing-like-it"], "no model and no weights with 'nothing-like-it'"),
         (["verify", "swin_x"], "unknown model 'swin_x'; did you mean swin:swin_"),
-        (["show", "B/16"], "'B/16' may be augreg:B/16 or deit:B/16 or patchification:B/16 or scaling_vit:B/16 or vit:B/16: say which"),
+        (
+            ["show", "B/16"],
+            "'B/16' may be augreg:B/16 or deit:B/16 or patchification:B/16 or scaling_vit:B/16 or vit:B/16: say which",
+        ),
         (["show", "vit:b/16"], "unknown model 'vit:b/16'; did you mean vit:B/16?"),
         (["predict", "nowhere.png", "--model", "nothing"], "nowhere.png"),
         (["predict", "nowhere.png"], "nowhere.png"),

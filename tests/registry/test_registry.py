@@ -98,7 +98,9 @@ def test_an_unknown_name_lists_near_ones():
     every = "augreg:B/16, deit:B/16, patchification:B/16, scaling_vit:B/16, vit:B/16"
     with pytest.raises(ValueError, match=rf"unknown model 'b/16'; did you mean {every}\?"):
         registry.model("b/16")
-    with pytest.raises(ValueError, match=r"unknown model '\?'; the families are augreg, bert, cait, cbam, cpvt, deepvit, deit"):
+    with pytest.raises(
+        ValueError, match=r"unknown model '\?'; the families are augreg, bert, cait, cbam, cpvt, deepvit, deit"
+    ):
         registry.model("?")
 
 

@@ -8,7 +8,6 @@ from torch import nn
 from attention_notes.papers import Family, Reference, in_timm
 from attention_notes.papers.scaling_vit.model import VARIANTS, ParallelBlock, scaling_vit
 
-
 LARGEST = 1024  # width of a model that is run whole beside timm's: ViT-g takes 8 GB for both, ViT-22B 180
 
 
