@@ -14,6 +14,6 @@ PARTS = {"attention": partial(ReAttention, scale=0.5), "reattention_depth": 1, "
 MODELS = {
     "deepvit": Case(partial(deepvit, "16", stem=PATCHES, **TINY), images),
     "deepvit in the last layer": Case(
-        partial(deepvit, "S", stem=STEM, dropout=0.1, attention_dropout=0.1, **PARTS, **TINY), images
+        partial(deepvit, "S", stem=STEM, dropout=0.1, **PARTS, **TINY), images
     ),
 }
