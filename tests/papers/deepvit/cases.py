@@ -13,7 +13,5 @@ STEM = partial(ConvStem, widths=(6, 8), strides=(2, 7), kernels=(3, 7))
 PARTS = {"attention": partial(ReAttention, scale=0.5), "reattention_depth": 1, "pooling": MeanPooling}
 MODELS = {
     "deepvit": Case(partial(deepvit, "16", stem=PATCHES, **TINY), images),
-    "deepvit in the last layer": Case(
-        partial(deepvit, "S", stem=STEM, dropout=0.1, **PARTS, **TINY), images
-    ),
+    "deepvit in the last layer": Case(partial(deepvit, "S", stem=STEM, dropout=0.1, **PARTS, **TINY), images),
 }
