@@ -29,7 +29,7 @@ from attention_notes.nn.sizes import Size
 from attention_notes.nn.variants import lookup
 from attention_notes.papers.cait import mix_heads
 from attention_notes.papers.early_conv import ConvStem
-from attention_notes.papers.vit import Block, PatchEmbedding, SelfAttention, VisionTransformer
+from attention_notes.papers.vit import Block, ClassToken, PatchEmbedding, SelfAttention, VisionTransformer
 from attention_notes.weights.pretrained import pretrainable
 
 
@@ -209,7 +209,7 @@ def deepvit(
     if isinstance(patches, PatchEmbedding):
         patches.projection.reset_parameters()  # as PyTorch starts a convolution
     nn.init.trunc_normal_(model.positions, std=0.02)
-    if model.pooling.extra:
+    if isinstance(model.pooling, ClassToken):
         nn.init.trunc_normal_(model.pooling.token, std=0.02)
     model.initialise(truncated_normal)
     return model
