@@ -36,8 +36,8 @@ from attention_notes.weights.pretrained import pretrainable
 class ReAttention(SelfAttention):
     """Self-attention that makes a new map for each head from the maps of all (the paper's equation of Re-attention).
 
-        P         = softmax(Q Kᵀ / √d)                          h maps of n x n, whose rows sum to one
-        R_g       = Norm(Σ_h Θ_hg P_h + b_g)                    Norm(Θᵀ P)
+        P_i       = softmax(Q_i K_iᵀ / √d)                      h maps of n x n, whose rows sum to one
+        R_g       = Norm(Σ_i Θ_ig P_i + b_g)                    Norm(Θᵀ P)
         output_g  = R_g V_g
 
     ``record_attention`` keeps P; R is what ``norm`` gives. The authors' code has a batch norm, so R depends in
