@@ -41,7 +41,7 @@ class ReAttention(SelfAttention):
         output_g  = R_g V_g
 
     ``record_attention`` keeps P; R is what ``norm`` gives. The authors' code has a batch norm, so R depends in
-    training on the whole batch. Then each row of R sums to n times the norm's bias: to zero at the start.
+    training on the whole batch. Then, without dropout, each row of R sums to n times the norm's bias: first to zero.
 
     Args:
         dim: width ``c`` of the tokens.
