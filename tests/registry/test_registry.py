@@ -99,7 +99,7 @@ def test_an_unknown_name_lists_near_ones():
     with pytest.raises(ValueError, match=rf"unknown model 'b/16'; did you mean {every}\?"):
         registry.model("b/16")
     with pytest.raises(
-        ValueError, match=r"unknown model '\?'; the families are augreg, bert, cait, cbam, cpvt, deepvit, deit"
+        ValueError, match=r"unknown model .\?.; the families are augreg, bert, cait, cbam, cpvt, deepvit"
     ):
         registry.model("?")
 
