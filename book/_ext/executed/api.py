@@ -24,6 +24,7 @@ ROOMS = {
     "weights": "Weights",
     "registry": "Every model by its name",
     "claims": "Statements and their verdicts",
+    "training": "Training for real",
 }
 
 
