@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from attention_notes.nn.attention import MultiHeadAttention
 from attention_notes.nn.checkpointing import Blocks
 from attention_notes.nn.initialise import Start, initialise, truncated_normal
+from attention_notes.nn.mixing import mix_heads
 from attention_notes.nn.protocols import Make, Stem
 from attention_notes.nn.sizes import Size
 from attention_notes.nn.variants import given, lookup
@@ -71,20 +72,6 @@ class TalkingHeads(SelfAttention):
         scores = mix_heads(q @ k.transpose(-2, -1), self.score_map * q.shape[-1] ** -0.5, self.score_bias)
         weights = self.attention_dropout(mix_heads(scores.softmax(-1), self.weight_map, self.weight_bias))
         return self.output(rearrange(weights @ v, "b h n d -> b n (h d)"))
-
-
-def mix_heads(
-    maps: Float[Tensor, "b h n m"], weight: Float[Tensor, "g h"], bias: Float[Tensor, " g"]
-) -> Float[Tensor, "b g n m"]:
-    """Combine the maps of the heads: Σ_j W_ij A_j + w_i.
-
-    A product for each sample, so that nothing has to be laid out anew: a linear map over the heads, which have to be
-    the last axis for it, took five to ten times as long on a CPU. The maps are not changed.
-    """
-    each = weight.expand(
-        maps.shape[0], 1, -1, -1
-    )  # of as many axes as the maps, as ``record_attention`` expects of values
-    return torch.einsum("bxgh,bhnm->bgnm", each, maps).add_(bias[:, None, None])
 
 
 def _mixing(heads: int) -> tuple[nn.Parameter, nn.Parameter]:

@@ -24,12 +24,12 @@ from torch import Tensor, nn
 
 from attention_notes.nn.attention import attention_weights
 from attention_notes.nn.initialise import truncated_normal
+from attention_notes.nn.mixing import mix_heads
 from attention_notes.nn.protocols import Make, Stem
-from attention_notes.nn.sizes import Size
+from attention_notes.nn.sizes import Size, check_images
 from attention_notes.nn.variants import lookup
-from attention_notes.papers.cait import mix_heads
-from attention_notes.papers.early_conv import ConvStem
 from attention_notes.papers.vit import Block, ClassToken, PatchEmbedding, SelfAttention, VisionTransformer
+from attention_notes.papers.vit.model import _check_size
 from attention_notes.weights.pretrained import pretrainable
 
 
@@ -101,22 +101,34 @@ class RescaledBlock(Block):
         return self.drop_path(self.mlp_scale(self.mlp(self.mlp_norm(z * a))) / a) + z
 
 
-class ConvPatches(ConvStem):
+class ConvPatches(PatchEmbedding):
     """Patches of 8 x 8 on a map of half the image's size, which two convolutions make (DeepViT-S and L).
 
         x_1 = ReLU(BN(conv(image))),   7 x 7 of stride 2, 64 channels
         x_2 = ReLU(BN(conv(x_1))),     3 x 3 of stride 1, 64 channels
         z   = conv(x_2),               8 x 8 of stride 8, with a bias
 
-    Arguments and errors as in ``ConvStem``; sides are multiples of 16.
+    Arguments and errors as in ``PatchEmbedding``, with patches of 16 x 16.
     """
 
     def __init__(self, dim: int, *, image_size: Size, channels: int = 3) -> None:
-        sizes: dict[str, Any] = {"widths": (64, 64), "strides": (2, 1), "kernels": (7, 3)}
-        super().__init__(dim, image_size=image_size, channels=channels, **sizes)
-        self.projection = nn.Conv2d(64, dim, 8, stride=8)
-        self.patch = (16, 16)
-        self.resize(image_size)
+        super().__init__(dim, image_size=image_size, patch=16, channels=channels)
+        layers = (
+            nn.Sequential(
+                nn.Conv2d(width, 64, kernel, stride=stride, padding=kernel // 2, bias=False),
+                nn.BatchNorm2d(64),
+                nn.ReLU(),
+            )
+            for width, kernel, stride in ((channels, 7, 2), (64, 3, 1))
+        )
+        self.layers = nn.Sequential(*layers)
+        self.add_module("projection", nn.Conv2d(64, dim, 8, stride=8))
+
+    def forward(self, images: Float[Tensor, "b ch y x"]) -> Float[Tensor, "b n c"]:
+        """Convolve, and lay the map out in a row. Raises ``ValueError`` as ``PatchEmbedding``."""
+        check_images(images, self.channels)
+        _check_size(images, self.image_size)
+        return rearrange(self.projection(self.layers(images)), "b c gy gx -> b (gy gx) c")
 
 
 class DeepViT(VisionTransformer):
