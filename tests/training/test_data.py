@@ -1,6 +1,7 @@
 """Images: the files that others publish, and an order that depends on the seed alone."""
 
 import gzip
+import pickle
 import re
 
 import numpy as np
@@ -19,7 +20,7 @@ from attention_notes.training.data import (
     open_sets,
     training_batches,
 )
-from attention_notes.training.recipe import load_recipe
+from attention_notes.training.recipe import load_recipe, names
 from attention_notes.training.transforms import for_evaluation, for_training
 
 ADDED = "augment={flip: 0.5, shift: 1, erase: 0.5}"
@@ -272,6 +273,13 @@ def test_what_a_set_cannot_have_is_said(change, words):
     recipe = load_recipe("digits", [change])
     with pytest.raises(ValueError, match=words):
         for_training(recipe), open_sets(recipe, None)
+
+
+@pytest.mark.parametrize("name", names())
+def test_what_is_done_to_images_can_be_sent_to_workers_that_do_not_inherit_it(name):
+    """As on macOS, where a worker is a new process."""
+    samples = Samples(Made(8, classes=2, count=2), for_training(load_recipe(name)), seed=0)
+    assert len(pickle.loads(pickle.dumps(samples)).images) == 2
 
 
 def test_timm_says_what_it_does_not_understand():

@@ -137,6 +137,15 @@ def test_checkpointing_changes_nothing(tmp_path):
     assert same(*(weights(tmp_path / str(on)) for on in (False, True)))
 
 
+def test_in_bfloat16_it_computes_nearly_the_same_and_keeps_its_weights_whole(tmp_path):
+    made = recipe("optimise.epochs=0.3")
+    for precision in ("float32", "bfloat16"):
+        train(made, out=tmp_path / precision, running=replace(QUIET, precision=precision, log_every=1))
+    assert {tensor.dtype for tensor in weights(tmp_path / "bfloat16").values()} == {torch.float32}
+    assert losses(tmp_path / "bfloat16") != losses(tmp_path / "float32")
+    assert losses(tmp_path / "bfloat16") == pytest.approx(losses(tmp_path / "float32"), rel=0.02)
+
+
 def test_the_average_follows_the_weights():
     model = torch.nn.Linear(2, 1)
     first = [p.detach().clone() for p in model.parameters()]

@@ -22,7 +22,8 @@ from attention_notes.training.recipe import Recipe
 from attention_notes.training.transforms import for_evaluation, for_training
 
 FOUND_AT = {
-    "fashion_mnist": "https://github.com/zalandoresearch/fashion-mnist (the four .gz files of its table)",
+    "fashion_mnist": "https://github.com/zalandoresearch/fashion-mnist (the four .gz files of its table; Debian's "
+    "package dataset-fashion-mnist has them in /usr/share/datasets/fashion-mnist)",
     "cifar10": "https://www.cs.toronto.edu/~kriz/cifar.html (CIFAR-10 binary version, unpacked)",
     "cifar100": "https://www.cs.toronto.edu/~kriz/cifar.html (CIFAR-100 binary version, unpacked)",
 }
