@@ -106,7 +106,8 @@ class NormalisedAttention(SelfAttention):
         A = softmax(LN(z W_q) LN(z W_k)ᵀ / √d)
 
     A layer norm without bias makes vectors that are no longer than √d times their largest gain. So no score is larger
-    than √d maxᵢ |γᵢ γ'ᵢ|, with γ and γ' the gains of queries and keys, whatever the tokens and the maps.
+    than √d times the largest product γᵢ γ'ᵢ of a gain of the queries and that of the keys, whatever the tokens and the
+    maps.
 
     Args:
         dim: width ``c`` of the tokens.
