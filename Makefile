@@ -78,6 +78,7 @@ wheels: $(VENV)/ready  ## what a machine for make cuda may lack, into .wheels
 bench: $(VENV)/ready  ## time the models beside their peers, which takes long; QUICK=1: has anything become slower?
 	@$(BIN)/python -W ignore -m benchmarks $(if $(QUICK),--quick)
 	$(if $(QUICK),,@$(BIN)/python -W ignore -m benchmarks --decoding)
+	$(if $(QUICK),,@$(BIN)/python -W ignore -m benchmarks --training)
 
 house: $(VENV)/ready  ## draw who imports whom in the package, for CONTRIBUTING.md
 	@$(BIN)/python book/house.py

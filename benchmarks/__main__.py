@@ -23,6 +23,7 @@ from benchmarks.decoding import MODELS, READ, WRITTEN, decode
 from benchmarks.growth import FORMS, grow
 from benchmarks.limits import copy_rate, product_rate
 from benchmarks.timing import Clock
+from benchmarks.training import loop, pictures
 
 RESULTS = speed.RECORDS
 LIBRARIES = ("torch", "timm", "torchvision", "transformers", "vit-pytorch", "mmcv-lite")
@@ -37,17 +38,21 @@ def main(arguments: list[str] | None = None) -> int:
         "--only", nargs="*", default=list(CASES), choices=list(CASES), metavar="CASE", help="; ".join(CASES)
     )
     parser.add_argument("--decoding", action="store_true", help="time how quickly texts are written, and nothing else")
+    parser.add_argument("--training", action="store_true", help="time the training loop, and nothing else")
     parser.add_argument("--seconds", type=float, default=6, help="for each pair, once it has had four rounds")
     parser.add_argument("--results", type=Path, help="file of the results; that of the page when not given")
     options = parser.parse_args(arguments)
     torch.set_float32_matmul_precision("highest")
     clock = Clock(torch.device(options.device))
-    path = options.results or RESULTS / f"{'decoding_' * options.decoding}{clock.device.type}.json"
+    prefix = "decoding_" * options.decoding or "training_" * options.training
+    path = options.results or RESULTS / f"{prefix}{clock.device.type}.json"
     if options.quick:
         if not path.exists():
             parser.error(f"nothing is recorded in {path}: run without --quick first")
         return quick(clock, json.loads(path.read_text()), options.only, seconds=options.seconds)
-    measured = partial(write, clock) if options.decoding else partial(measure, clock, options.only)
+    measured = partial(measure, clock, options.only)
+    if options.decoding or options.training:
+        measured = partial(write if options.decoding else learn, clock)
     found = measured(seconds=options.seconds)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
@@ -81,6 +86,15 @@ def write(clock: Clock, *, seconds: float) -> dict[str, Any]:
         median, low, high = rows[-1]["ratios"]["transformers"]
         print(f"{model}, {beams} beams, {batch} at once: transformers {median:.2f} [{low:.2f}, {high:.2f}]", flush=True)
     return {**_run(clock, started), "read": READ, "written": WRITTEN, "rows": rows}
+
+
+def learn(clock: Clock, *, seconds: float) -> dict[str, Any]:
+    """What the training loop adds to bare steps, and how many pictures a core prepares for it."""
+    started = time.perf_counter()
+    rows = [in_its_own_process(loop, clock.device, batch=batch, seconds=seconds) for batch in (16, 64)]
+    for row in rows:
+        print(f"{row['batch']} images a step: bare steps take {row['bare by loop'][0]:.3f} of the loop", flush=True)
+    return {**_run(clock, started), "rows": rows, **in_its_own_process(pictures, seconds=seconds)}
 
 
 def _run(clock: Clock, started: float) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import torch
 from attention_notes.papers.pvt import pvt
 from benchmarks import __main__ as command
 from benchmarks import compare as comparing
-from benchmarks import decoding, peers, timing
+from benchmarks import decoding, peers, timing, training
 from benchmarks.cases import CASES, INFERENCE, TRAINING
 from benchmarks.compare import Setting, compare, pair, settings
 from benchmarks.decoding import decode
@@ -355,3 +355,12 @@ def test_everything_is_written_at_once_or_not_at_all(tmp_path, monkeypatch):
         command.main(["--device", "cpu", "--results", str(path)])
     assert json.loads(path.read_text()) == {"rows": []}
     assert [p.name for p in path.parent.iterdir()] == ["cpu.json"]
+
+
+def test_the_training_loop_is_timed_beside_bare_steps():
+    """One round of each: the numbers are there, and a step of the loop is a step."""
+    row = training.loop(torch.device("cpu"), batch=4, seconds=0.0, rounds=1)
+    median, low, high = row["bare by loop"]
+    assert 0 < low <= median <= high
+    assert row["images a second"] > 0
+    assert training.pictures(seconds=0.0, count=2)["pictures a second and core"] > 0
