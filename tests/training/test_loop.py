@@ -86,7 +86,7 @@ def test_stopped_and_resumed_it_ends_with_the_same_bits(tmp_path, optimizer):
 
 def test_killed_at_random_steps_and_resumed_it_ends_with_the_same_bits(tmp_path):
     """SIGKILL in the middle of whatever it does; ``KILLS=10`` in the shell for more of them."""
-    changes = (*SMALL, *MORE, "optimise.epochs=2", "optimise.batch=16")
+    changes = (*SMALL, *MORE, "optimise.epochs=1", "optimise.batch=16")
     arguments = ("--save-every", "1", "--log-every", "5", "--evaluate-every", "2")
     assert trained(tmp_path / "whole", *arguments, changes=changes).returncode == 0
     out, draw, killed = tmp_path / "killed", random.Random(0), 0
