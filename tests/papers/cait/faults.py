@@ -4,7 +4,7 @@ from tests.planting import Fault
 
 FAULTS = {
     "heads are mixed by the transposed matrix": Fault(
-        "papers/cait/model.py",
+        "nn/mixing.py",
         '"bxgh,bhnm->bgnm"',
         '"bxhg,bhnm->bgnm"',
         "papers/cait/test_model.py::test_heads_are_mixed_as_the_sums_say",
