@@ -1,8 +1,10 @@
 """Checked shapes for every call into the package, and references that import on any build."""
 
 import gc
+import importlib.util
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import einops.einops
@@ -10,19 +12,33 @@ import jaxtyping
 import pytest
 import torch
 
-from tests.operators import declare_operators
-
 LOWEST = bool(os.environ.get("LOWEST"))  # the lowest versions are tested, as users have them
 # The axes in the package's signatures are checked here, and only here.
 if not LOWEST:
     jaxtyping.install_import_hook("attention_notes", "beartype.beartype")
 
 REFERENCES = ("mmcv", "onnx", "onnxruntime", "onnxscript", "timm", "torchvision", "transformers", "vit_pytorch")
+_torchvision_schemas = None
 
 
 def pytest_configure() -> None:
-    """Let torchvision's and timm's models import where torchvision's compiled part does not fit this torch."""
-    declare_operators()
+    """Let torchvision's and timm's models import where torchvision's compiled part does not fit this torch.
+
+    The two operators are only declared; no test here calls them.
+    """
+    global _torchvision_schemas
+    spec = importlib.util.find_spec("torchvision")
+    if spec is None or spec.origin is None or hasattr(torch.ops.torchvision, "nms"):
+        return
+    compiled = next(Path(spec.origin).parent.glob("_C*.so"), None)
+    try:
+        if compiled is None:
+            raise OSError("torchvision has no compiled part")
+        torch.ops.load_library(str(compiled))
+    except OSError:
+        _torchvision_schemas = torch.library.Library("torchvision", "DEF")
+        for name in ("nms", "qnms"):
+            _torchvision_schemas.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 
 def pytest_collection_finish() -> None:

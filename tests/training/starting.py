@@ -37,7 +37,7 @@ def command(
     return [
         *start,
         "-m",
-        "tests.training.run",
+        "attention_notes",
         "train",
         recipe,
         "--device",

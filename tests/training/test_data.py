@@ -133,13 +133,13 @@ def test_a_picture_that_cannot_be_read_is_told_and_replaced(tmp_path):
     recipe = load_recipe("digits", FOLDER)
     (tmp_path / "train" / "ant" / "1.png").write_bytes(b"broken")
     sets = open_sets(recipe, tmp_path)
-    image, label, told = Samples(sets.train, for_training(recipe), seed=0)[0, 0, 1]
+    image, label, told = Samples(sets.train, recipe)[0, 0, 1]
     assert (image.shape, label) == ((3, 16, 16), 0)
     assert "1.png" in told
     for path in (tmp_path / "train").rglob("*.png"):
         path.write_bytes(b"broken")
     with pytest.raises(ValueError, match=r"cannot be read; the first: .*0\.png"):
-        Samples(sets.train, for_training(recipe), seed=0)[0, 0, 0]
+        Samples(sets.train, recipe)[0, 0, 0]
 
 
 def test_a_held_out_picture_that_cannot_be_read_is_an_error(tmp_path):
@@ -253,12 +253,12 @@ def test_a_picture_is_scaled_cut_and_normalised():
 
 def test_the_papers_augmentations_change_pictures_and_follow_the_seed():
     recipe = load_recipe("deit_s", ["data.size=32"])
-    samples = Samples(Made(32, classes=2, count=4), for_training(recipe), seed=0)
+    samples = Samples(Made(32, classes=2, count=4), recipe)
     first, again, elsewhere = samples[0, 3, 1][0], samples[0, 3, 1][0], samples[0, 4, 1][0]
     assert torch.equal(first, again)
     assert not torch.equal(first, elsewhere)
     three = load_recipe("deit_iii_s", ["data.size=32"])
-    assert Samples(Made(32, classes=2, count=4), for_training(three), seed=0)[0, 0, 0][0].shape == (3, 32, 32)
+    assert Samples(Made(32, classes=2, count=4), three)[0, 0, 0][0].shape == (3, 32, 32)
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_what_a_set_cannot_have_is_said(change, words):
 @pytest.mark.parametrize("name", names())
 def test_what_is_done_to_images_can_be_sent_to_workers_that_do_not_inherit_it(name):
     """As on macOS, where a worker is a new process."""
-    samples = Samples(Made(8, classes=2, count=2), for_training(load_recipe(name)), seed=0)
+    samples = Samples(Made(8, classes=2, count=2), load_recipe(name))
     assert len(pickle.loads(pickle.dumps(samples)).images) == 2
 
 

@@ -5,11 +5,12 @@ import math
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -171,14 +172,17 @@ def _one_folder() -> Iterator[Path]:
 
 @contextmanager
 def _restored() -> Iterator[None]:
-    """The caller's random numbers go on afterwards as if nothing had been drawn."""
+    """The caller's random numbers go on afterwards as if nothing had been drawn, and signals mean what they meant."""
     drawn, drawn_by_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    heard = signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") else None
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         try:
             yield
         finally:
             random.setstate(drawn)
             np.random.set_state(drawn_by_numpy)  # noqa: NPY002
+            if heard is not None and threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGCHLD, heard)
 
 
 def build(recipe: Recipe, *, classes: int) -> Any:
@@ -500,10 +504,11 @@ TRIES = 3
 def _iterator(loader: Any) -> Iterator[Any]:
     """What is loaded, where a worker's death is an error of the next batch.
 
-    Made in the main thread, a loader would have the whole process raise it wherever it is, in the middle of a step.
+    PyTorch would raise it wherever the process is, in the middle of a step; ``_restored`` gives the signal back.
     """
-    with ThreadPoolExecutor(1) as aside:
-        made: Iterator[Any] = aside.submit(iter, loader).result()
+    made = iter(loader)
+    if hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     return made
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from attention_notes.registry.parity import installed
 from attention_notes.training.recipe import Optimise
 
 
@@ -30,12 +31,10 @@ def rate(recipe: Optimise, step: int, *, steps_per_epoch: int) -> float:
 
 
 def _lamb(groups: list[dict[str, Any]], recipe: Optimise) -> Optimizer:
-    try:
-        from timm.optim.lamb import Lamb
-    except ImportError:
-        raise ValueError('optimise.optimizer: lamb needs timm: pip install "attention-notes[train]"') from None
-    except RuntimeError as error:
-        raise ValueError(f"timm does not fit this torch ({torch.__version__}): {error}") from None
+    if not installed("timm"):
+        raise ValueError('optimise.optimizer: lamb needs timm: pip install "attention-notes[train]"')
+    from timm.optim.lamb import Lamb
+
     made: Optimizer = Lamb(groups, lr=recipe.lr, betas=_two(recipe.betas), eps=recipe.eps)
     return made
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attention_notes.registry.parity import installed
 from attention_notes.training.recipe import Recipe
 
 
@@ -101,14 +102,10 @@ class _Normalised:
 
 
 def _v2() -> Any:
-    try:
-        from torchvision.transforms import v2
-    except ImportError:
-        raise ValueError('augmenting needs torchvision: pip install "attention-notes[train]"') from None
-    except RuntimeError as error:
-        raise ValueError(
-            f"torchvision does not fit this torch ({torch.__version__}), so install both from one index: {error}"
-        ) from None
+    if not installed("torchvision"):
+        raise ValueError('augmenting needs torchvision: pip install "attention-notes[train]"')
+    from torchvision.transforms import v2
+
     return v2
 
 
@@ -120,11 +117,10 @@ def _rand_augment(config: str, name: str, *, size: int, mean: tuple[float, ...])
     """That of timm, which the papers' authors used; torchvision's has other operations and one strength."""
     if name != "folder":
         raise ValueError(f"augment.rand_augment is for folders of pictures, not for {name}")
-    _v2()  # timm imports it, and this one says what is wrong with it
-    try:
-        from timm.data.auto_augment import rand_augment_transform
-    except ImportError:
-        raise ValueError('augment.rand_augment needs timm: pip install "attention-notes[train]"') from None
+    if not installed("timm"):
+        raise ValueError('augment.rand_augment needs timm: pip install "attention-notes[train]"')
+    from timm.data.auto_augment import rand_augment_transform
+
     colour = tuple(min(255, round(255 * value)) for value in mean)
     try:
         made: Callable[[Any], Any] = rand_augment_transform(
