@@ -290,3 +290,13 @@ def test_timm_says_what_it_does_not_understand():
 def test_some_are_the_first():
     few = Some(Made(8, classes=3, count=7), 4)
     assert (len(few), few.labels, few.classes) == (4, [0, 1, 2, 0], ["0", "1", "2"])
+
+
+def test_at_its_largest_strength_posterising_makes_black_and_no_error():
+    """As Pillow did before its version 13, for which timm's operation was written."""
+    from attention_notes.training.transforms import _RandAugment
+
+    def posterised(image):
+        raise ValueError("bits must be between or equal to 1 and 8")
+
+    assert _RandAugment(posterised)(Image.new("RGB", (4, 4), "red")).getcolors() == [(16, (0, 0, 0))]

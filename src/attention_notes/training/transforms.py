@@ -128,4 +128,19 @@ def _rand_augment(config: str, name: str, *, size: int, mean: tuple[float, ...])
         )
     except (AssertionError, ValueError, KeyError) as error:
         raise ValueError(f"augment.rand_augment: timm does not understand {config!r} ({error})") from None
-    return made
+    return _RandAugment(made)
+
+
+class _RandAugment:
+    """timm's, which at its largest strength keeps no bits of a colour: black, and since Pillow 13 an error."""
+
+    def __init__(self, made: Callable[[Any], Any]) -> None:
+        self.made = made
+
+    def __call__(self, image: Any) -> Any:
+        try:
+            return self.made(image)
+        except ValueError as error:
+            if "bits" not in str(error):
+                raise
+            return image.point(lambda _: 0)
