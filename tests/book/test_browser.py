@@ -117,3 +117,12 @@ def test_the_zoo_is_sorted_by_a_click_and_by_the_keyboard(browser, address):
     page.locator(".sortable tbody tr a", has_text="swin:swin_t").first.click()
     assert page.url.endswith("/book/chapters/swin.html")
     page.close()
+
+
+def test_nothing_is_drawn_before_a_slow_machine_has_read_what_the_screen_shows(browser, address):
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = jumps(context.new_page())
+    context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": 6})
+    visit(page, f"{address}/book/pages/notation.html")  # opens with a table, whose columns widen with its rows
+    assert shift(page) < SHIFT / 10
+    context.close()

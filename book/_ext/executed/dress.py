@@ -23,6 +23,7 @@ from .pictures import size_pictures
 from .styles import THEME, bundle, names_in
 
 SHEET, SCRIPT = "dressed.css", "dressed.js"
+FIRST_PART = '<span id="first-part" hidden></span>\n'  # its end
 # Scripts that no page of this book asks for, by what stands in their names or in their text.
 _NEEDLESS = re.compile(r"thebe|togglebutton|toggleHint|toggleOpenOnPrint|DOCUMENTATION_OPTIONS\.\w+ =", re.IGNORECASE)
 # What of the theme is left out of the site: nothing fetches it.
@@ -69,6 +70,7 @@ def setup(app: Sphinx) -> None:
     app.connect("config-inited", _configure)
     app.connect("builder-inited", _sort_sheets, priority=950)
     app.connect("doctree-resolved", _fold)
+    app.connect("doctree-resolved", _mark)
     app.connect("html-page-context", _lighten, priority=950)
     app.connect("build-finished", _finish, priority=950)
 
@@ -112,6 +114,13 @@ def _fold(app: Sphinx, doctree: nodes.document, docname: str) -> None:
             box.replace_self(Folded("", title, *box.children[titled:], classes=box["classes"], ids=box["ids"]))
 
 
+def _mark(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Where the first part of a page ends, before which a browser does not draw: a half-read table jumps."""
+    if app.builder.format == "html" and (page := doctree.next_node(nodes.section)):
+        parts = [place for place, child in enumerate(page.children) if isinstance(child, nodes.section)]
+        page.insert(parts[1] if len(parts) > 1 else len(page), nodes.raw("", FIRST_PART, format="html"))
+
+
 def _unfold(writer: Any, node: Folded) -> None:
     writer.body.append(writer.starttag(node, "details", CLASS="admonition"))
     writer.body.append('<summary class="admonition-title">')
@@ -147,6 +156,7 @@ def _lighten(app: Sphinx, pagename: str, template: str, context: dict[str, Any],
     context["script_files"] = [s for s in scripts if not _name(s) or PurePath(_name(s)).match("live/*")]
     if pagename == "search":  # has no script for itself, and is written whenever a page is
         app.env.own_scripts = [_name(s) for s in scripts if _name(s)]  # type: ignore[attr-defined]
+    context["has_first_part"] = FIRST_PART in body
     context["preloaded_fonts"] = [
         font for mark, font in _FONTS.items() if re.search(rf'class="[^"]*\b(?:{mark})\b', body)
     ]
