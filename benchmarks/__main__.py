@@ -3,14 +3,10 @@
 import argparse
 import itertools
 import json
-import os
-import platform
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +18,11 @@ from benchmarks.compare import Setting, compare, in_its_own_process, pair, setti
 from benchmarks.decoding import MODELS, READ, WRITTEN, decode
 from benchmarks.growth import FORMS, grow
 from benchmarks.limits import copy_rate, product_rate
+from benchmarks.provenance import kind, machine, provenance
 from benchmarks.timing import Clock
 from benchmarks.training import loop, pictures
 
 RESULTS = speed.RECORDS
-LIBRARIES = ("torch", "timm", "torchvision", "transformers", "vit-pytorch", "mmcv-lite")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -69,7 +65,7 @@ def measure(clock: Clock, names: list[str], *, seconds: float) -> dict[str, Any]
     rows = [row for name in names for row in _rows(name, clock.device, threads, limits, seconds=seconds)]
     growth = [in_its_own_process(grow, form, clock.device) for form in FORMS]
     return {
-        **_run(clock, started),
+        **provenance(clock.device, started),
         "limits": limits,
         "goals": {name: dict(case.goals) for name, case in CASES.items()},
         "rows": rows,
@@ -85,7 +81,7 @@ def write(clock: Clock, *, seconds: float) -> dict[str, Any]:
         rows.append(in_its_own_process(decode, clock.device, **setting, seconds=seconds))
         median, low, high = rows[-1]["ratios"]["transformers"]
         print(f"{model}, {beams} beams, {batch} at once: transformers {median:.2f} [{low:.2f}, {high:.2f}]", flush=True)
-    return {**_run(clock, started), "read": READ, "written": WRITTEN, "rows": rows}
+    return {**provenance(clock.device, started), "read": READ, "written": WRITTEN, "rows": rows}
 
 
 def learn(clock: Clock, *, seconds: float) -> dict[str, Any]:
@@ -94,17 +90,10 @@ def learn(clock: Clock, *, seconds: float) -> dict[str, Any]:
     rows = [in_its_own_process(loop, clock.device, batch=batch, seconds=seconds) for batch in (16, 64)]
     for row in rows:
         print(f"{row['batch']} images a step: bare steps take {row['bare by loop'][0]:.3f} of the loop", flush=True)
-    return {**_run(clock, started), "rows": rows, **in_its_own_process(pictures, seconds=seconds)}
-
-
-def _run(clock: Clock, started: float) -> dict[str, Any]:
-    """On what it ran, with what, when, and how long it took."""
     return {
-        "machine": machine(clock.device),
-        "versions": {library: version(library) for library in LIBRARIES},
-        "commit": _commit(),
-        "date": time.strftime("%Y-%m-%d"),
-        "minutes": (time.perf_counter() - started) / 60,
+        **provenance(clock.device, started),
+        "rows": rows,
+        **in_its_own_process(pictures, seconds=min(seconds, 20.0)),
     }
 
 
@@ -181,25 +170,6 @@ def line(row: dict[str, Any]) -> str:
     )
 
 
-def machine(device: torch.device) -> dict[str, Any]:
-    """What it ran on."""
-    if device.type == "cuda":
-        return {"device": torch.cuda.get_device_name(device), "python": platform.python_version()}
-    names = [row.split(":")[1].strip() for row in _lines("/proc/cpuinfo") if row.startswith("model name")]
-    name = names[0] if names else platform.processor() or platform.machine()
-    capability = torch.backends.cpu.get_cpu_capability()
-    return {"device": name, "cores": os.cpu_count(), "vectors": capability, "python": platform.python_version()}
-
-
-def kind(machine: dict[str, Any]) -> str:
-    """The make of a machine, and the instruction set that PyTorch's kernels take there: makers reuse names."""
-    return " with ".join(machine[key] for key in ("device", "vectors") if key in machine) or "another machine"
-
-
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text().splitlines() if Path(path).exists() else []
-
-
 def _limits(clock: Clock, threads: int) -> dict[str, dict[str, float]]:
     """The machine's limits by sort of numbers, and on a CPU by threads."""
     found = {}
@@ -212,11 +182,6 @@ def _limits(clock: Clock, threads: int) -> dict[str, dict[str, float]]:
             found[key] = {"operations": product_rate(clock, getattr(torch, dtype)), "bytes": moved}
     torch.set_num_threads(threads)
     return found
-
-
-def _commit() -> str:
-    asked = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
-    return subprocess.run(asked, capture_output=True, text=True).stdout.strip()
 
 
 if __name__ == "__main__":

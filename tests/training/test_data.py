@@ -244,6 +244,37 @@ def test_images_are_padded_to_the_models_size_and_never_cut():
         for_evaluation(load_recipe("digits", ["data.size=7"]))(torch.zeros(1, 8, 8, dtype=torch.uint8))
 
 
+@pytest.mark.parametrize("side", [4, 16])
+def test_images_of_one_size_are_scaled_where_that_is_asked(side):
+    image = torch.zeros(1, 8, 8, dtype=torch.uint8)
+    image[:, :4] = 255
+    plain = ["data.fit=scale", f"data.size={side}", "data.mean=[0]", "data.std=[1]", "data.interpolation=bilinear"]
+    scaled = for_evaluation(load_recipe("digits", plain))(image)
+    assert scaled.shape == (1, side, side)
+    assert scaled[:, : side // 4].min() == 1
+    assert scaled[:, -side // 4 :].max() == 0
+
+
+def test_some_images_are_held_out_to_choose_by_the_same_for_every_seed():
+    whole = open_sets(load_recipe("digits"), None)
+    few = ["data.images=50", "data.validation=30"]
+    sets, again = (open_sets(load_recipe("digits", [*few, f"seed={seed}"]), None) for seed in (0, 1))
+    assert [len(images) for images in (sets.train, sets.held_out)] == [50, 30]
+    assert not set(sets.train.places) & set(sets.held_out.places)
+    assert sets.train.places == again.train.places
+    place = sets.held_out.places[7]
+    assert sets.held_out.labels[7] == whole.train.labels[place]
+    assert torch.equal(sets.held_out.image(7), whole.train.image(place))
+    rest = open_sets(load_recipe("digits", ["data.validation=30"]), None)
+    assert len(rest.train) == len(whole.train) - 30
+    assert rest.held_out.places == sets.held_out.places
+    tested = open_sets(load_recipe("digits", ["data.images=50"]), None)
+    assert tested.train.places == sets.train.places
+    assert len(tested.held_out) == len(whole.held_out)
+    with pytest.raises(ValueError, match=r"data.images=2000 and data.validation=30 .* than the \d+ images"):
+        open_sets(load_recipe("digits", ["data.images=2000", "data.validation=30"]), None)
+
+
 def test_a_picture_is_scaled_cut_and_normalised():
     recipe = load_recipe("digits", [*FOLDER, "data.crop=0.5"])
     image = for_evaluation(recipe)(Image.new("RGB", (40, 30), (255, 0, 127)))

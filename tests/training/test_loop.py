@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
+from attention_notes.papers.resnet import resnet
 from attention_notes.training import Running, load_recipe, train
 from attention_notes.training import loop as looped
 from attention_notes.training.checkpoints import path_of, read, steps_in
@@ -53,6 +55,19 @@ def test_it_learns_and_leaves_what_it_promises(tmp_path):
     assert losses(tmp_path)[-1] < losses(tmp_path)[0]
     model = build(recipe(), classes=10)
     model.load_state_dict(weights(tmp_path))
+
+
+def test_ones_own_model_is_trained_in_place_of_the_recipes(tmp_path):
+    narrow = partial(resnet, "resnet18", depths=(1,), dilations=(1,), width=8, channels=1)
+    first, again = (
+        train(recipe(), out=tmp_path / name, running=replace(QUIET, last_step=end), model=narrow)
+        for name, end in (("whole", None), ("parts", 10))
+    )
+    assert again.steps == 10
+    train(recipe(), out=tmp_path / "parts", running=QUIET, model=narrow)
+    assert first.steps > 10
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    narrow(num_classes=10).load_state_dict(weights(tmp_path / "whole"))
 
 
 def test_training_leaves_the_callers_random_numbers_alone(tmp_path, unchecked):

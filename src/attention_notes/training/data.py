@@ -110,14 +110,15 @@ class Made(Images):
 
 
 class Some(Images):
-    """The first images of others."""
+    """Those of others that stand at ``places``."""
 
-    def __init__(self, images: Images, count: int) -> None:
-        self.images, self.classes, self.labels = images, images.classes, images.labels[:count]
+    def __init__(self, images: Images, places: Sequence[int]) -> None:
+        self.images, self.classes, self.places = images, images.classes, places
+        self.labels = [images.labels[place] for place in places]
 
     def image(self, index: int) -> Any:
         """As the others have it."""
-        return self.images.image(index)
+        return self.images.image(self.places[index])
 
 
 @dataclass(frozen=True)
@@ -234,14 +235,29 @@ def open_sets(recipe: Recipe, root: Path | None) -> Sets:
         root: the folder that has them; the digits need none.
 
     Raises:
-        ValueError: if there is no such set or folder, or if its files are not what they should be.
+        ValueError: if there is no such set or folder, if its files are not what they should be, or if they hold fewer
+            images than the recipe asks for.
     """
     name = recipe.data.name
     if name not in SETS:
         raise ValueError(f"unknown data.name {name!r}; known: {', '.join(SETS)}")
     if root is not None and not root.is_dir():
         raise ValueError(f"there is no folder {root}")
-    return SETS[name](root)
+    return _chosen(recipe, SETS[name](root))
+
+
+def _chosen(recipe: Recipe, sets: Sets) -> Sets:
+    """The images to train on that the recipe leaves, and those that it holds out; drawn without its seed."""
+    count, held = recipe.data.images, recipe.data.validation
+    if count is None and not held:
+        return sets
+    there = len(sets.train)
+    wanted = there - held if count is None else count
+    if wanted < 1 or wanted + held > there:
+        raise ValueError(f"data.images={count} and data.validation={held} are more than the {there} images there are")
+    drawn = torch.randperm(there, generator=torch.Generator().manual_seed(0)).tolist()
+    held_out = Some(sets.train, drawn[there - held :]) if held else sets.held_out
+    return Sets(Some(sets.train, drawn[:wanted]), held_out)
 
 
 def number(*parts: int) -> int:

@@ -23,6 +23,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from attention_notes.nn.protocols import Make
 from attention_notes.registry import model as registered
 from attention_notes.training.checkpoints import newest, prune, write
 from attention_notes.training.data import (
@@ -101,7 +102,9 @@ class Outcome:
     average_top1: float | None
 
 
-def train(recipe: Recipe, *, out: Path, data: Path | None = None, running: Running | None = None) -> Outcome:
+def train(
+    recipe: Recipe, *, out: Path, data: Path | None = None, running: Running | None = None, model: Make | None = None
+) -> Outcome:
     """Train as a recipe says, from the last checkpoint in ``out`` where there is one.
 
     In ``out`` come ``checkpoints/``, ``log.jsonl``, ``curves.svg``, and at the end ``weights.safetensors``, which
@@ -112,6 +115,7 @@ def train(recipe: Recipe, *, out: Path, data: Path | None = None, running: Runni
         out: a folder for this run alone.
         data: the folder of the images; the digits need none.
         running: how it is run here.
+        model: makes the model from ``num_classes=``, in place of the one that the recipe names; a ``VisionModel``.
 
     Raises:
         ValueError: if something in the recipe, the data or ``out`` does not fit; before the first step where it can be.
@@ -124,7 +128,7 @@ def train(recipe: Recipe, *, out: Path, data: Path | None = None, running: Runni
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ValueError(f"{out} cannot be the folder of a run: {error.strerror}") from None
-        return _run(recipe, running, sets, out)
+        return _run(recipe, running, sets, out, model=model)
 
 
 def dry_run(recipe: Recipe, *, data: Path | None = None, running: Running | None = None) -> Outcome:
@@ -142,15 +146,17 @@ def dry_run(recipe: Recipe, *, data: Path | None = None, running: Running | None
             sets = Sets(*(Made(recipe.data.size, classes=1000, count=count) for count in (4 * processes, 5)))
         else:
             whole = open_sets(recipe, data)
-            sets = Sets(Some(whole.train, 4 * processes), Some(whole.held_out, 5))
+            sets = Sets(Some(whole.train, range(4 * processes)), Some(whole.held_out, range(5)))
         how = replace(running, per_process=2, save_every=1, quiet=True)
         _run(small, replace(how, last_step=2), sets, out, dry=True)
         return _run(small, how, sets, out, dry=True)
 
 
-def _run(recipe: Recipe, running: Running, sets: Sets, out: Path, *, dry: bool = False) -> Outcome:
+def _run(
+    recipe: Recipe, running: Running, sets: Sets, out: Path, *, dry: bool = False, model: Make | None = None
+) -> Outcome:
     fabric = engine(strategy=running.strategy, precision=running.precision, device=running.device)
-    return Run(fabric, recipe, running, out, sets, dry=dry).go()
+    return Run(fabric, recipe, running, out, sets, dry=dry, model=model).go()
 
 
 @contextmanager
@@ -185,12 +191,20 @@ def _restored() -> Iterator[None]:
                 signal.signal(signal.SIGCHLD, heard)
 
 
-def build(recipe: Recipe, *, classes: int) -> Any:
-    """The recipe's model, at birth; the same on every machine that draws the same numbers.
+def build(recipe: Recipe, *, classes: int, make: Callable[..., Any] | None = None) -> Any:
+    """The recipe's model at birth, or that of ``make``; the same on every machine that draws the same numbers.
 
     Raises:
         ValueError: if there is no such model, or if it cannot have such sizes.
     """
+    torch.manual_seed(number(recipe.seed, 2))
+    model = _named(recipe, classes) if make is None else make(num_classes=classes)
+    if recipe.distil is not None and hasattr(model, "separate"):
+        model.separate = True
+    return model
+
+
+def _named(recipe: Recipe, classes: int) -> Any:
     one = registered(recipe.model)
     if one.size is None:
         raise ValueError(f"{one.name} is no model of images, which is what can be trained here")
@@ -199,14 +213,10 @@ def build(recipe: Recipe, *, classes: int) -> Any:
         options["image_size"] = recipe.data.size
     if len(recipe.data.mean) != 3:
         options["channels"] = len(recipe.data.mean)
-    torch.manual_seed(number(recipe.seed, 2))
     try:
-        model: Any = one.family.factory(one.variant, **{**options, **recipe.options})
+        return one.family.factory(one.variant, **{**options, **recipe.options})
     except TypeError as error:
         raise ValueError(f"{one.name} with {', '.join({**options, **recipe.options})}: {error}") from None
-    if recipe.distil is not None and hasattr(model, "separate"):
-        model.separate = True
-    return model
 
 
 _DIVERGED = "the loss or a weight is not finite"
@@ -215,7 +225,17 @@ _DIVERGED = "the loss or a weight is not finite"
 class Run:
     """One training in one process."""
 
-    def __init__(self, fabric: Any, recipe: Recipe, running: Running, out: Path, sets: Sets, *, dry: bool) -> None:
+    def __init__(
+        self,
+        fabric: Any,
+        recipe: Recipe,
+        running: Running,
+        out: Path,
+        sets: Sets,
+        *,
+        dry: bool,
+        model: Make | None = None,
+    ) -> None:
         self.fabric, self.recipe, self.running, self.out = fabric, recipe, running, out
         self.images, self.held_out = sets.train, sets.held_out
         self.classes = len(self.images.classes)
@@ -226,13 +246,13 @@ class Run:
         )
         self.total = max(1, round(recipe.optimise.epochs * self.order.steps))
         self.save_every = running.save_every or self.order.steps
-        model = build(recipe, classes=self.classes)
+        made = build(recipe, classes=self.classes, make=model)
         if running.checkpointing:
-            model.checkpointing(True)
+            made.checkpointing(True)
         self.teacher = teacher_of(recipe, classes=self.classes, trained=not dry)
         if self.teacher is not None:
             self.teacher.to(fabric.device)
-        self.wrapped = fabric.setup_module(model)
+        self.wrapped = fabric.setup_module(made)
         self.model: Any = self.wrapped.module
         if running.compile:
             self.model.compile()

@@ -31,6 +31,9 @@ class Data:
         std: deviation of each channel.
         crop: in evaluation, the share of a scaled image's side that is cut from its middle; for folders.
         interpolation: how images are scaled, ``bicubic`` or ``bilinear``.
+        fit: how images of one size come to be of another: ``pad`` with zeros, or ``scale``; folders are scaled.
+        images: train on so many alone, drawn once, the same for every seed; all if None.
+        validation: hold out so many of the images to train on in place of those to test with, to choose by.
     """
 
     name: str
@@ -39,6 +42,9 @@ class Data:
     std: tuple[float, ...]
     crop: float = 0.875
     interpolation: str = "bicubic"
+    fit: str = "pad"
+    images: int | None = None
+    validation: int = 0
 
 
 @dataclass(frozen=True)
@@ -173,12 +179,15 @@ CHOICES = {
     "objective.loss": ("cross_entropy", "binary"),
     "distil.kind": ("hard", "soft"),
     "data.interpolation": ("bicubic", "bilinear"),
+    "data.fit": ("pad", "scale"),
     "optimise.optimizer": ("adamw", "lamb", "sgd"),
 }
 # (lowest, highest) of what is a number; a bound that is None does not bind
 BOUNDS: dict[str, tuple[float | None, float | None]] = {
     "data.size": (1, None),
     "data.crop": (0.01, 1),
+    "data.images": (1, None),
+    "data.validation": (0, None),
     "augment.shift": (0, None),
     "augment.flip": (0, 1),
     "augment.jitter": (0, None),

@@ -26,7 +26,7 @@ def for_training(recipe: Recipe) -> Callable[[Any], Tensor]:
     elif augment.area is not None:
         raise ValueError(f"augment.area is for folders of pictures; move the images of {data.name} by augment.shift")
     else:
-        steps.append(_Padded(data.size))
+        steps.append(_fitted(recipe))
         if augment.shift:
             steps.append(_v2().RandomCrop(data.size, padding=augment.shift))
     if augment.flip:
@@ -45,10 +45,10 @@ def for_training(recipe: Recipe) -> Callable[[Any], Tensor]:
 
 
 def for_evaluation(recipe: Recipe) -> Callable[[Any], Tensor]:
-    """What makes a tensor ``ch y x`` of an image that is held out: scaled and cut from the middle, or padded."""
+    """What makes a tensor ``ch y x`` of an image that is held out: scaled and cut from the middle, or fitted."""
     data = recipe.data
     if data.name != "folder":
-        return _Sequence([_Padded(data.size), _Normalised(data.mean, data.std)])
+        return _Sequence([_fitted(recipe), _Normalised(data.mean, data.std)])
     v2 = _v2()
     side = math.floor(data.size / data.crop)
     scaled = v2.Resize(side, interpolation=_interpolation(data.interpolation), antialias=True)
@@ -67,6 +67,16 @@ class _Sequence:
         return image
 
 
+def _fitted(recipe: Recipe) -> Callable[[Tensor], Tensor]:
+    size = recipe.data.size
+    if recipe.data.fit == "pad":
+        return _Padded(size)
+    made: Callable[[Tensor], Tensor] = _v2().Resize(
+        (size, size), interpolation=_interpolation(recipe.data.interpolation), antialias=True
+    )
+    return made
+
+
 class _Padded:
     """A border of zeros around the image, so that it has the model's size.
 
@@ -80,7 +90,10 @@ class _Padded:
     def __call__(self, image: Tensor) -> Tensor:
         missing = [self.size - side for side in image.shape[-2:]]
         if min(missing) < 0:
-            raise ValueError(f"data.size is {self.size}, and images have {image.shape[-2]} x {image.shape[-1]} pixels")
+            raise ValueError(
+                f"data.size is {self.size}, and images have {image.shape[-2]} x {image.shape[-1]} pixels; "
+                "data.fit=scale would make them smaller"
+            )
         (y, x) = missing
         return torch.nn.functional.pad(image, (x // 2, x - x // 2, y // 2, y - y // 2))
 
