@@ -20,7 +20,7 @@ SAY = @printf '\n\033[1m%s\033[0m\n'
 export PYDEVD_DISABLE_FILE_VALIDATION = 1
 
 .NOTPARALLEL:
-.PHONY: book test lint twins unit site evidence date-reader floors colab cuda wheels bench house lighthouse serve clean
+.PHONY: book test lint twins unit site evidence date-reader floors colab cuda wheels bench study house lighthouse serve clean
 
 book: $(VENV)/ready  ## execute what changed and build the site
 	$(SAY) "Building the book"
@@ -79,6 +79,9 @@ bench: $(VENV)/ready  ## time the models beside their peers, which takes long; Q
 	@$(BIN)/python -W ignore -m benchmarks $(if $(QUICK),--quick)
 	$(if $(QUICK),,@$(BIN)/python -W ignore -m benchmarks --decoding)
 	$(if $(QUICK),,@$(BIN)/python -W ignore -m benchmarks --training)
+
+study: $(VENV)/ready  ## train the models of the study on the files of Fashion-MNIST in DATA; goes on where it was stopped
+	@$(BIN)/python -W ignore -m benchmarks.study --data $(DATA) --jobs $(WORKERS)
 
 house: $(VENV)/ready  ## draw who imports whom in the package, for CONTRIBUTING.md
 	@$(BIN)/python book/house.py

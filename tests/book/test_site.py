@@ -130,12 +130,14 @@ def test_a_chapter_ends_with_every_statement_and_the_words_of_its_source(site):
 
 
 def test_every_chapter_opens_in_colab_and_on_binder(site):
-    for key in [name for name in NOTEBOOKS if name != "performance"]:
+    of_records = [name for name in NOTEBOOKS if "colab: false" in (ROOT / f"{page_of(name)}.md").read_text("utf-8")]
+    assert of_records == ["performance", "study"], "what reads records, which are not installed"
+    for key in [name for name in NOTEBOOKS if name not in of_records]:
         links = page(site / f"{page_of(key)}.html").links
         assert any(re.search(rf"colab\.research\.google\.com/.*/{page_of(key)}\.ipynb$", link) for link in links), key
         assert any(re.search(rf"mybinder\.org/v2/gh/.*{page_of(key)}\.ipynb$", unquote(link)) for link in links), key
-    alone = (site / f"{page_of('performance')}.html").read_text(encoding="utf-8")
-    assert "colab.research.google.com" not in alone, "it reads what is not installed"
+    for name in of_records:
+        assert "colab.research.google.com" not in (site / f"{page_of(name)}.html").read_text(encoding="utf-8")
     needed = (ROOT / "binder/requirements.txt").read_text(encoding="utf-8").splitlines()
     assert ".[book]" in needed, "the package from the repository, with what its notebooks need"
 

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from attention_notes.training.data import (
+    Batch,
     Made,
     Order,
     Parts,
@@ -248,10 +249,10 @@ def test_images_are_padded_to_the_models_size_and_never_cut():
 def test_images_of_one_size_are_scaled_where_that_is_asked(side):
     image = torch.zeros(1, 8, 8, dtype=torch.uint8)
     image[:, :4] = 255
-    plain = ["data.fit=scale", f"data.size={side}", "data.mean=[0]", "data.std=[1]", "data.interpolation=bilinear"]
-    scaled = for_evaluation(load_recipe("digits", plain))(image)
+    changes = ["data.fit=scale", f"data.size={side}", "data.interpolation=bilinear"]
+    scaled = for_evaluation(load_recipe("digits", changes))(image)
     assert scaled.shape == (1, side, side)
-    assert scaled[:, : side // 4].min() == 1
+    assert scaled[:, : side // 4].min() == 255
     assert scaled[:, -side // 4 :].max() == 0
 
 
@@ -277,7 +278,9 @@ def test_some_images_are_held_out_to_choose_by_the_same_for_every_seed():
 
 def test_a_picture_is_scaled_cut_and_normalised():
     recipe = load_recipe("digits", [*FOLDER, "data.crop=0.5"])
-    image = for_evaluation(recipe)(Image.new("RGB", (40, 30), (255, 0, 127)))
+    cut = for_evaluation(recipe)(Image.new("RGB", (40, 30), (255, 0, 127)))
+    image, _, _ = Batch(recipe)([(cut, 0, "")])
+    image = image[0]
     assert image.shape == (3, 16, 16)
     assert image.mean((1, 2)).tolist() == pytest.approx([1, -1, -0.004], abs=1e-3)
 
@@ -319,15 +322,42 @@ def test_timm_says_what_it_does_not_understand():
 
 
 def test_some_are_the_first():
-    few = Some(Made(8, classes=3, count=7), 4)
+    few = Some(Made(8, classes=3, count=7), range(4))
     assert (len(few), few.labels, few.classes) == (4, [0, 1, 2, 0], ["0", "1", "2"])
 
 
-def test_at_its_largest_strength_posterising_makes_black_and_no_error():
+@pytest.mark.parametrize(("bits", "red"), [(8, 255), (1, 128), (0, 0), (-1, 0)])
+def test_at_its_largest_strength_posterising_makes_black_and_no_error(bits, red):
     """As Pillow did before its version 13, for which timm's operation was written."""
-    from attention_notes.training.transforms import _RandAugment
+    made = for_training(load_recipe("deit_s", ["augment.rand_augment=rand-m9-inc1-n1"]))
+    (augmented,) = (step for step in made.steps if hasattr(step, "ops"))
+    (operation,) = (one for one in augmented.ops if one.name.startswith("Posterize"))
+    image = operation.aug_fn(Image.new("RGB", (4, 4), "red"), bits, fillcolor=(0, 0, 0))
+    assert image.getcolors() == [(16, (red, 0, 0))]
 
-    def posterised(image):
-        raise ValueError("bits must be between or equal to 1 and 8")
 
-    assert _RandAugment(posterised)(Image.new("RGB", (4, 4), "red")).getcolors() == [(16, (0, 0, 0))]
+def test_a_batch_is_normalised_as_its_images_would_be_and_what_was_is_left():
+    recipe = load_recipe("digits", ["data.mean=[0.5, 0.25, 0]", "data.std=[0.5, 1, 2]"])
+    drawn = torch.randint(256, (4, 3, 5, 5), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    images, labels, told = Batch(recipe)([(image, i, "odd" * (i == 2)) for i, image in enumerate(drawn)])
+    assert torch.equal(images[:, 1], drawn[:, 1] / 255 - 0.25)
+    assert torch.allclose(images[:, 2], drawn[:, 2] / 510)
+    assert (labels.tolist(), told) == ([0, 1, 2, 3], ["odd"])
+    assert torch.equal(Batch(recipe)([(image, 0, "") for image in images])[0], images)
+    with pytest.raises(ValueError, match=r"images have 3 channels, and data\.mean is of 1"):
+        Batch(load_recipe("digits"))([(drawn[0], 0, "")])
+
+
+@pytest.mark.parametrize(
+    ("change", "drawn"),
+    [
+        ("seed=1", False),
+        ("augment={mixup: 0.8, repeats: 2}", False),
+        ("augment.shift=1", True),
+        ("augment.erase=0.1", True),
+    ],
+)
+def test_nothing_is_seeded_where_nothing_is_left_to_chance(change, drawn):
+    images = Made(8, classes=2, count=2)
+    assert Samples(images, load_recipe("digits", [change])).drawn == drawn
+    assert Samples(images, load_recipe("deit_s", ["augment={}"])).drawn, "a part is cut out of a folder's pictures"

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from attention_notes.papers.deit import repeated_augmentation
 from attention_notes.training.recipe import Recipe
-from attention_notes.training.transforms import for_evaluation, for_training
+from attention_notes.training.transforms import Normalised, draws, for_evaluation, for_training
 
 FOUND_AT = {
     "fashion_mnist": "https://github.com/zalandoresearch/fashion-mnist (the four .gz files of its table; Debian's "
@@ -337,6 +337,7 @@ class Samples(Dataset[Any]):
 
     def __init__(self, images: Images, recipe: Recipe) -> None:
         self.images, self.transform, self.seed = images, for_training(recipe), recipe.seed
+        self.drawn = draws(recipe)
         self.others = recipe.augment.rand_augment is not None  # timm draws from Python's and numpy's generators
 
     def __getitem__(self, key: tuple[int, int, int]) -> tuple[Tensor, int, str]:
@@ -349,14 +350,22 @@ class Samples(Dataset[Any]):
             except OSError as error:
                 told = told or str(error)
                 continue
-            reseed(self.seed, 1, epoch, place, others=self.others)
+            if self.drawn:
+                reseed(self.seed, 1, epoch, place, others=self.others)
             return self.transform(image), self.images.labels[at], told
         raise ValueError(f"a hundred pictures in a row cannot be read; the first: {told}")
 
 
-def _stacked(samples: list[tuple[Tensor, int, str]]) -> tuple[Tensor, Tensor, list[str]]:
-    images, labels, told = zip(*samples, strict=True)
-    return torch.stack(images), torch.tensor(labels), [words for words in told if words]
+class Batch:
+    """A batch of samples: images ``b ch y x`` as numbers for the model, labels ``b``, and what could not be read."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.normalised = Normalised(recipe.data.mean, recipe.data.std)
+
+    def __call__(self, samples: list[tuple[Tensor, int, str]]) -> tuple[Tensor, Tensor, list[str]]:
+        """All at once, which is quicker than one by one."""
+        images, labels, told = zip(*samples, strict=True)
+        return self.normalised(torch.stack(images)), torch.tensor(labels), [words for words in told if words]
 
 
 def _one_thread(_: int) -> None:
@@ -380,7 +389,7 @@ def training_batches(
         Samples(images, recipe),
         batch_sampler=Parts(order, steps=steps, rank=rank, processes=processes, accumulate=accumulate),
         num_workers=workers,
-        collate_fn=_stacked,
+        collate_fn=Batch(recipe),
         pin_memory=pinned,
         worker_init_fn=_one_thread,
         persistent_workers=False,
@@ -437,7 +446,7 @@ def evaluation_batches(
         HeldOut(images, for_evaluation(recipe)),
         batch_sampler=Rounds(len(images), batch=batch, rank=rank, processes=processes, begin=begin),
         num_workers=workers,
-        collate_fn=_stacked,
+        collate_fn=Batch(recipe),
         pin_memory=pinned,
         worker_init_fn=_one_thread,
     )

@@ -1,18 +1,21 @@
 """What is done to an image before a model sees it, by torchvision's transforms, version 2."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from attention_notes.registry.parity import installed
-from attention_notes.training.recipe import Recipe
+from attention_notes.training.recipe import Augment, Recipe
 
 
 def for_training(recipe: Recipe) -> Callable[[Any], Tensor]:
-    """What makes a tensor ``ch y x`` from a picture, or from bytes ``ch y x``, as the recipe augments it.
+    """What makes bytes ``ch y x`` from a picture, or from bytes ``ch y x``, as the recipe augments it.
+
+    Where rectangles are erased, which fills them with noise, it is numbers for the model that come out.
 
     Raises:
         ValueError: if what it names is not installed, or not for this kind of images.
@@ -38,21 +41,28 @@ def for_training(recipe: Recipe) -> Callable[[Any], Tensor]:
         steps.append(v2.RandomChoice([v2.Grayscale(3), v2.RandomSolarize(128, p=1.0), v2.GaussianBlur(9, (0.1, 2.0))]))
     if augment.jitter:
         steps.append(_v2().ColorJitter(*[augment.jitter] * 3))
-    steps.append(_Normalised(data.mean, data.std))
+    steps.append(_bytes)
     if augment.erase:
+        steps.append(Normalised(data.mean, data.std))
         steps.append(_v2().RandomErasing(augment.erase, scale=(0.02, 1 / 3), ratio=(0.3, 1 / 0.3), value="random"))
     return _Sequence(steps)
 
 
+def draws(recipe: Recipe) -> bool:
+    """Whether anything of an image is left to chance before it is in its batch."""
+    plain = replace(recipe.augment, mixup=0.0, cutmix=0.0, switch=0.5, repeats=1)
+    return recipe.data.name == "folder" or plain != Augment()
+
+
 def for_evaluation(recipe: Recipe) -> Callable[[Any], Tensor]:
-    """What makes a tensor ``ch y x`` of an image that is held out: scaled and cut from the middle, or fitted."""
+    """What makes bytes ``ch y x`` of an image that is held out: scaled and cut from the middle, or fitted."""
     data = recipe.data
     if data.name != "folder":
-        return _Sequence([_fitted(recipe), _Normalised(data.mean, data.std)])
+        return _Sequence([_fitted(recipe), _bytes])
     v2 = _v2()
     side = math.floor(data.size / data.crop)
     scaled = v2.Resize(side, interpolation=_interpolation(data.interpolation), antialias=True)
-    return _Sequence([scaled, v2.CenterCrop(data.size), _Normalised(data.mean, data.std)])
+    return _Sequence([scaled, v2.CenterCrop(data.size), _bytes])
 
 
 class _Sequence:
@@ -98,20 +108,32 @@ class _Padded:
         return torch.nn.functional.pad(image, (x // 2, x - x // 2, y // 2, y - y // 2))
 
 
-class _Normalised:
-    """From bytes, or from a picture, to a mean of about 0 and a deviation of about 1 in each channel."""
+def _bytes(image: Any) -> Tensor:
+    """Of a picture, or those that are there."""
+    if isinstance(image, Tensor):
+        return image
+    import numpy as np
 
-    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    return torch.from_numpy(np.array(image)).movedim(-1, 0).contiguous()
+
+
+class Normalised:
+    """From bytes ``... ch y x`` to a mean of about 0 and a deviation of about 1 in each channel; else nothing.
+
+    Raises:
+        ValueError: for images of other channels.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         self.mean, self.std = (torch.tensor(values)[:, None, None] for values in (mean, std))
 
-    def __call__(self, image: Any) -> Tensor:
-        if not isinstance(image, Tensor):
-            import numpy as np
-
-            image = torch.from_numpy(np.array(image)).movedim(-1, 0)
-        if image.shape[0] != len(self.mean):
-            raise ValueError(f"images have {image.shape[0]} channels, and data.mean is of {len(self.mean)}")
-        return ((image / 255 - self.mean) / self.std).contiguous()
+    def __call__(self, images: Tensor) -> Tensor:
+        """Numbers as they are, bytes as the model takes them."""
+        if images.shape[-3] != len(self.mean):
+            raise ValueError(f"images have {images.shape[-3]} channels, and data.mean is of {len(self.mean)}")
+        if images.dtype != torch.uint8:
+            return images
+        return (images / 255 - self.mean) / self.std
 
 
 def _v2() -> Any:
@@ -141,19 +163,16 @@ def _rand_augment(config: str, name: str, *, size: int, mean: tuple[float, ...])
         )
     except (AssertionError, ValueError, KeyError) as error:
         raise ValueError(f"augment.rand_augment: timm does not understand {config!r} ({error})") from None
-    return _RandAugment(made)
+    for operation in made.ops:  # type: ignore[attr-defined]
+        if operation.name.startswith("Posterize"):
+            operation.aug_fn = posterised
+    return made
 
 
-class _RandAugment:
-    """timm's, which at its largest strength keeps no bits of a colour: black, and since Pillow 13 an error."""
+def posterised(image: Any, bits: int, **_: Any) -> Any:
+    """timm's operation, which at its largest strength keeps no bits: black, and since Pillow 13 an error."""
+    from PIL import ImageOps
 
-    def __init__(self, made: Callable[[Any], Any]) -> None:
-        self.made = made
-
-    def __call__(self, image: Any) -> Any:
-        try:
-            return self.made(image)
-        except ValueError as error:
-            if "bits" not in str(error):
-                raise
-            return image.point(lambda _: 0)
+    if bits >= 8:
+        return image
+    return ImageOps.posterize(image, bits) if bits > 0 else image.point(lambda _: 0)
