@@ -135,11 +135,18 @@ def test_a_variant_that_only_one_family_has_needs_no_family(capsys):
 
 
 def test_a_family_without_published_weights_says_so(capsys, picture):
-    for model in (name for name, one in MODELS.items() if one.key not in lists()):
+    for model in (name for name, one in MODELS.items() if one.key not in {*lists(), "augreg"}):
         for command in ("predict", "attend"):
             assert main([command, str(picture), "--model", model]) == 2
             said = capsys.readouterr().err
             assert "nobody has published weights of" in said or (MODELS[model].size is None and "no pict" in said)
+
+
+def test_weights_that_another_papers_list_has_are_asked_for(capsys, picture):
+    assert main(["predict", str(picture), "--model", "augreg:B/16"]) != 0
+    assert "timm/vit_base_patch16_224.augreg_in21k_ft_in1k" in capsys.readouterr().err, (
+        "not to be had without a network"
+    )
 
 
 @pytest.fixture

@@ -155,6 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--list", action="store_true", help="the recipes of the package, and what they cost")
     one.add_argument("--out", type=Path, metavar="FOLDER", help="of this run; runs/RECIPE if not given")
     one.add_argument("--data", type=Path, metavar="FOLDER", help="with the images; the digits need none")
+    one.add_argument("--download", action="store_true", help="get the set's files into --data first, if it is public")
     one.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="another value, such as optimise.lr=1e-3"
     )
@@ -400,6 +401,8 @@ def _train(options: argparse.Namespace) -> None:
             print(f"{name}\n    {recipe.title}\n    {recipe.cost}\n    {recipe.command}")
         return
     recipe = load_recipe(options.recipe, options.set)
+    if options.download:
+        _download(recipe.data.name, options.data)
     from attention_notes.training.loop import Running, dry_run, train
 
     how = Running(
@@ -428,6 +431,16 @@ def _train(options: argparse.Namespace) -> None:
         named = "" if found.top1 is None else f", {found.top1:.2%} of the held-out images named right"
         averaged = "" if found.average_top1 is None else f", {found.average_top1:.2%} by the average of the weights"
         print(f"{out}: {found.steps} steps{named}{averaged}")
+
+
+def _download(name: str, data: Path | None) -> None:
+    from attention_notes.training.download import download
+
+    if data is None:
+        raise ValueError("--download needs --data, the folder that the files come into")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("--download is for one process: start it once with --dry-run and without torchrun, then train")
+    download(name, data)
 
 
 def _kind(out: Path) -> str:
@@ -503,13 +516,10 @@ def _model(options: argparse.Namespace) -> tuple[Any, dict[str, Any], tuple[int,
     """The model with its weights, how pictures become its input and what its classes are called, and its size."""
     from attention_notes.images.classify import input_size
     from attention_notes.registry import model
-    from attention_notes.weights.checkpoints import lists
 
     one = model(options.model)
     if one.size is None:
         raise ValueError(f"{one.name} reads no pictures: choose another --model")
-    if options.weights is None and one.key not in lists():
-        raise ValueError(f"nobody has published weights of {one.key}: give a file of your own with --weights")
     weights = _weights(options)
     sizes = {}
     if options.size and "image_size" in inspect.signature(one.family.factory).parameters:
@@ -521,7 +531,8 @@ def _model(options: argparse.Namespace) -> tuple[Any, dict[str, Any], tuple[int,
     except TypeError as error:
         raise ValueError(f"{one.name} takes no --window: {error}") from error
     except ValueError as error:
-        raise ValueError(f"{error} (image_size is --size here)" if "image_size" in str(error) else error) from error
+        said = str(error).replace("is given as a Path", "is given with --weights")
+        raise ValueError(f"{said} (image_size is --size here)" if "image_size" in said else said) from error
     try:
         size = options.size or input_size(built)
     except ValueError:

@@ -76,14 +76,19 @@ def test_files_of_fashion_mnist_that_are_missing_or_cut_off_are_named(tmp_path):
             open_sets(recipe, tmp_path)
 
 
-def test_cifar_is_read_from_its_binary_files(tmp_path):
+def write_cifar(folder):
     rng = np.random.default_rng(0)
     written = []
     for name in [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]:
         rows = rng.integers(0, 10, (4, 3073), np.uint8)
-        (tmp_path / name).write_bytes(rows.tobytes())
+        (folder / name).write_bytes(rows.tobytes())
         written.append(rows)
-    (tmp_path / "batches.meta.txt").write_text("\n".join(f"class{i}" for i in range(10)))
+    (folder / "batches.meta.txt").write_text("\n".join(f"class{i}" for i in range(10)))
+    return written
+
+
+def test_cifar_is_read_from_its_binary_files(tmp_path):
+    written = write_cifar(tmp_path)
     sets = open_sets(load_recipe("digits", ["data.name=cifar10"]), tmp_path)
     assert (len(sets.train), len(sets.held_out)) == (20, 4)
     assert sets.train.labels[4] == written[1][0, 0]

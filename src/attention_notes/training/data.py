@@ -156,11 +156,16 @@ def _fashion_mnist(root: Path | None) -> Sets:
 
 def _file(root: Path | None, name: str, of: str) -> Path:
     if root is None:
-        raise ValueError(f"{of} is not in the package: give --data the folder with its files, from {FOUND_AT[of]}")
+        raise ValueError(
+            f"{of} is not in the package: give --data the folder with its files, from {FOUND_AT[of]}, or a new folder "
+            "and --download"
+        )
     for path in (name, f"{name}.gz"):
         if found := sorted(root.rglob(path)):
             return found[0]
-    raise ValueError(f"{root} has no {name}, nor {name}.gz: put there what you get from {FOUND_AT[of]}")
+    raise ValueError(
+        f"{root} has no {name}, nor {name}.gz: put there what you get from {FOUND_AT[of]}, or say --download"
+    )
 
 
 def _bytes(path: Path) -> bytes:
