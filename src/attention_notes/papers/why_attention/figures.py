@@ -36,10 +36,10 @@ def dependences(matrices: Mapping[str, Float[Tensor, "s n"]], *, columns: int = 
         ax.set_xlabel("input", fontsize=8)
     for row in range(rows):
         axes[row * columns].set_ylabel("output", fontsize=8)
-    bar = axes[0].figure.colorbar(image, ax=axes, shrink=0.7, ticks=[-3, -2, -1, 0], label="derivative, of the largest")
+    bar = axes[0].figure.colorbar(image, ax=axes, shrink=0.7, ticks=[-3, -2, -1, 0], label="derivative / largest")
     bar.ax.set_yticklabels(["$\\leq 10^{-3}$", "$10^{-2}$", "$10^{-1}$", "1"], color=INK)
     bar.ax.tick_params(colors=INK)
-    bar.ax.yaxis.label.set_color(INK)
+    bar.ax.yaxis.label.set(color=INK, size=8)
     bar.outline.set_visible(False)
     return axes[0]
 
