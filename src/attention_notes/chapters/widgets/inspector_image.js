@@ -16,7 +16,7 @@
     const extras = el("div", { class: "inspector-extras", role: "row" });
     const rows = el("div", { role: "none" });
     const picture = el("div", { class: "inspector-picture", role: "none", style: `aspect-ratio: ${width} / ${height}; max-width: min(100%, ${Math.round((24 * width) / height)}rem)` }, drawing, rows);
-    const grid = el("div", { role: "grid", "aria-label": "Who asks: arrow keys move over the places of the picture" }, extras, picture);
+    const grid = el("div", { role: "grid", "aria-label": "Query: arrow keys move over the places of the picture" }, extras, picture);
     const top = el("span", {});
     const see = Live.checkbox("show the weights", true, (on) => picture.classList.toggle("inspector-bare", !on));
     const scale = el("div", { class: "inspector-scale" }, "0 %", el("span", { class: "inspector-bar" }), top, see);

@@ -13,7 +13,7 @@
     const asks = el("div", { class: "inspector-tokens", role: "radiogroup", "aria-labelledby": askLabel });
     const told = el("ol", { class: "inspector-tokens", "aria-labelledby": toldLabel });
     const node = el("div", { class: "inspector-text" },
-      el("p", { class: "live-note", id: askLabel }, "Who asks (arrow keys move)"), asks,
+      el("p", { class: "live-note", id: askLabel }, "Query (arrow keys move)"), asks,
       el("p", { class: "live-note", id: toldLabel }, "Where it looks"), told);
     let layer, chips, keys;
 
