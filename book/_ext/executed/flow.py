@@ -216,7 +216,7 @@ def _parsed_box(text: str, row: int) -> Box:
         text = text[1:-1].strip()
     box = Box([line.strip() for line in text.split("//")], shape, kind, row)
     wide = max(*(_width(line, _LETTER) for line in box.lines), 0)
-    box.width = max(wide + (2 * _PAD if kind != "data" else 4), _width(shape, _SMALL) + 6, 26)
+    box.width = max(wide + (2 * _PAD if kind != "data" else 4), _width(shape, _SMALL) + (14 if kind != "data" else 6), 26)
     box.height = _LINE * len(box.lines) + (_LINE - 3 if shape else 0) + (8 if kind != "data" else 2)
     return box
 
@@ -263,6 +263,8 @@ def _lanes(drawing: Drawing) -> list[tuple[str, str, float | None]]:
         side = -1 if (a.x + b.x) / 2 < centre - 1 else 1
         near = [c for c in between if abs(c.x - a.x) < 1 or len(drawing.rows[c.row]) == 1] or between
         edge = max(side * c.x + c.width / 2 for c in [*near, a, b]) + _LANE
+        while hit := [side * c.x + c.width / 2 for c in between if abs(edge - side * c.x) < c.width / 2 + 4]:
+            edge = max(hit) + _LANE  # no lane runs behind a box
         others = [x for first, last, s, x in taken if s == side and first < b.row and last > a.row]
         edge = max([edge, *(side * x + _LANE for x in others if abs(side * x - edge) < _LANE)])
         taken.append((a.row, b.row, side, side * edge))
