@@ -216,7 +216,8 @@ def _parsed_box(text: str, row: int) -> Box:
         text = text[1:-1].strip()
     box = Box([line.strip() for line in text.split("//")], shape, kind, row)
     wide = max(*(_width(line, _LETTER) for line in box.lines), 0)
-    box.width = max(wide + (2 * _PAD if kind != "data" else 4), _width(shape, _SMALL) + (14 if kind != "data" else 6), 26)
+    room, shape_room = (4, 6) if kind == "data" else (2 * _PAD, 14)  # within the rounded ends
+    box.width = max(wide + room, _width(shape, _SMALL) + shape_room, 26)
     box.height = _LINE * len(box.lines) + (_LINE - 3 if shape else 0) + (8 if kind != "data" else 2)
     return box
 
