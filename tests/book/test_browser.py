@@ -1,9 +1,10 @@
 """The site in a real browser whose network is cut off: complete, quiet, within the width of the screen, open to all."""
 
 import pytest
+from executed.dress import has_columns
 
 from tests.book.built import KEYS, LEAST, PAGES, form_of, page_of
-from tests.book.visiting import awake, barriers, jumps, quiet, shift, visit
+from tests.book.visiting import awake, barriers, jumps, quiet, shift, visit, whole
 
 SHIFT = 0.02  # how far things may jump while a page is loaded, as browsers reckon it
 PART = {"book/pages/api": "#papers-swin"}  # a long page that repeats one form: what of it is searched for barriers
@@ -125,4 +126,21 @@ def test_nothing_is_drawn_before_a_slow_machine_has_read_what_the_screen_shows(b
     context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": 6})
     visit(page, f"{address}/book/pages/notation.html")  # opens with a table, whose columns widen with its rows
     assert shift(page) < SHIFT / 10
+    context.close()
+
+
+def test_a_printed_table_has_two_lines_with_columns():
+    assert has_columns("name  size\nviT   5\n")
+    assert not has_columns("one line  with a gap\nand a sentence")
+    assert not has_columns("  indented\n  twice")
+
+
+def test_on_a_phone_a_printed_table_scrolls_and_a_sentence_wraps(browser, address):
+    context = browser.new_context(viewport={"width": 390, "height": 900})
+    page = context.new_page()
+    visit(page, f"{address}/{page_of('cait')}.html")
+    wide = "(box) => box.scrollWidth > box.clientWidth"
+    tables = whole(page).locator(".cell_output .columns pre")
+    assert any(table.evaluate(wide) and table.evaluate("(box) => box.tabIndex === 0") for table in tables.all())
+    assert not any(text.evaluate(wide) for text in page.locator(".cell_output :not(.columns) > .highlight > pre").all())
     context.close()

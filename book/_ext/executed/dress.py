@@ -45,6 +45,7 @@ _BARRIERS = {
 # The theme measures all code before the reader sees a line of it; dress.js measures a box once it has been laid out.
 _THEME_SCRIPT = "scripts/pydata-sphinx-theme.js"
 _MEASURES = re.compile(r'document\.querySelectorAll\(\["pre",[^\]]*\]\.join\(", "\)\)')
+_APART = re.compile(r"\S {2,}\S")  # words of one line in two columns
 # Fonts of formulas, by the classes that ask for them: a font that comes late lays the page out anew.
 _FONTS = {
     r"katex": "Main-Regular",
@@ -71,6 +72,7 @@ def setup(app: Sphinx) -> None:
     app.connect("builder-inited", _sort_sheets, priority=950)
     app.connect("doctree-resolved", _fold)
     app.connect("doctree-resolved", _mark)
+    app.connect("doctree-resolved", _keep_columns)
     app.connect("html-page-context", _lighten, priority=950)
     app.connect("build-finished", _finish, priority=950)
 
@@ -119,6 +121,20 @@ def _mark(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     if app.builder.format == "html" and (page := doctree.next_node(nodes.section)):
         parts = [place for place, child in enumerate(page.children) if isinstance(child, nodes.section)]
         page.insert(parts[1] if len(parts) > 1 else len(page), nodes.raw("", FIRST_PART, format="html"))
+
+
+def has_columns(text: str) -> bool:
+    """Whether what was printed is a table: in two lines or more something stands apart by two spaces or more."""
+    return sum(bool(_APART.search(line)) for line in text.splitlines()) > 1
+
+
+def _keep_columns(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Printed tables scroll on a narrow screen, where other lines wrap."""
+    for output in doctree.findall(nodes.container):
+        if "cell_output" in output["classes"]:
+            for block in output.findall(nodes.literal_block):
+                if has_columns(block.astext()):
+                    block["classes"].append("columns")
 
 
 def _unfold(writer: Any, node: Folded) -> None:
