@@ -18,7 +18,7 @@ from benchmarks.compare import Setting, compare, in_its_own_process, pair, setti
 from benchmarks.decoding import MODELS, READ, WRITTEN, decode
 from benchmarks.growth import FORMS, grow
 from benchmarks.limits import copy_rate, product_rate
-from benchmarks.provenance import kind, machine, provenance
+from benchmarks.provenance import kind, machine, provenance, write_record
 from benchmarks.timing import Clock
 from benchmarks.training import loop, pictures
 
@@ -50,11 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.decoding or options.training:
         measured = partial(write if options.decoding else learn, clock)
     found = measured(seconds=options.seconds)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(found, indent=1) + "\n")
-    part.replace(path)
-    print(f"written to {path}")
+    write_record(path, found)
     return 0
 
 

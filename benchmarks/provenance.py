@@ -1,5 +1,6 @@
 """Where a record comes from: the machine, the versions, the commit, the day."""
 
+import json
 import os
 import platform
 import subprocess
@@ -47,3 +48,12 @@ def commit() -> str:
     """The commit that the files are of."""
     asked = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
     return subprocess.run(asked, capture_output=True, text=True).stdout.strip()
+
+
+def write_record(path: Path, record: dict[str, Any]) -> None:
+    """Write it whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(record, indent=1) + "\n")
+    part.replace(path)
+    print(f"written to {path}")

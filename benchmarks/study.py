@@ -24,7 +24,7 @@ from attention_notes.training.log import rows_of
 from attention_notes.training.loop import Running, build, train
 from attention_notes.training.recipe import Recipe, load_recipe
 from benchmarks.arms import ARMS, SIDE, TEACHERS
-from benchmarks.provenance import commit, provenance
+from benchmarks.provenance import commit, provenance, write_record
 from benchmarks.timing import Clock, interleaved, ratio
 
 RECIPE = Path(__file__).with_name("study.yml")
@@ -237,11 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "baselines": baselines(place),
         "cost": cost(options.device, seconds=options.seconds),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(record, indent=1) + "\n")
-    part.replace(path)
-    print(f"written to {path}")
+    write_record(path, record)
     return 0
 
 

@@ -158,12 +158,10 @@ def _rand_augment(config: str, name: str, *, size: int, mean: tuple[float, ...])
 
     colour = tuple(min(255, round(255 * value)) for value in mean)
     try:
-        made: Callable[[Any], Any] = rand_augment_transform(
-            config, {"translate_const": int(size * 0.45), "img_mean": colour}
-        )
+        made: Any = rand_augment_transform(config, {"translate_const": int(size * 0.45), "img_mean": colour})
     except (AssertionError, ValueError, KeyError) as error:
         raise ValueError(f"augment.rand_augment: timm does not understand {config!r} ({error})") from None
-    for operation in made.ops:  # type: ignore[attr-defined]
+    for operation in made.ops:
         if operation.name.startswith("Posterize"):
             operation.aug_fn = posterised
     return made
