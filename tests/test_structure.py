@@ -199,15 +199,16 @@ def test_the_address_is_written_once():
 
 
 def test_importing_the_package_costs_little_beyond_torch(tmp_path):
-    """At most 0.3 s of processor time for all but the figures, whose matplotlib loads when the first is drawn."""
+    """All its modules, at most a quarter of torch's own processor time; matplotlib loads with the first figure."""
     program = (
-        "import time, torch, importlib, pkgutil; start = time.process_time(); import attention_notes\n"
+        "import time, importlib, pkgutil; begin = time.process_time(); import torch; start = time.process_time()\n"
+        "import attention_notes\n"
         "for m in pkgutil.walk_packages(attention_notes.__path__, 'attention_notes.'):\n"
         "    importlib.import_module(m.name)\n"
-        "print(time.process_time() - start)"
+        "print((time.process_time() - start) / (start - begin))"
     )
     compiled = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path)}  # as when installed
-    times = [
+    shares = [
         float(
             subprocess.run(
                 [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=compiled
@@ -215,7 +216,7 @@ def test_importing_the_package_costs_little_beyond_torch(tmp_path):
         )
         for _ in range(4)
     ]
-    assert min(times[1:]) <= 0.3, times
+    assert min(shares[1:]) <= 0.25, shares
 
 
 def test_what_is_not_for_chapters_needs_none_of_the_extra_book():
