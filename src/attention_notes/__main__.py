@@ -26,7 +26,7 @@ examples:
       --size 256 --colours imagenet --interpolation bicubic --crop 0.9
   attention-notes attend photograph.jpg --model vit:B/16 --at 300 400 --out attention.png
   attention-notes train digits --out runs/digits
-  torchrun --nproc-per-node 8 -m attention_notes train deit_s --data /data/imagenet --out runs/deit_s \
+  torchrun --nproc-per-node 8 -m attention_notes train deit_s --data /data/imagenet --out runs/deit_s \\
       --precision bfloat16 --workers 10
 """
 _PREPARED = ("colours", "interpolation", "crop")

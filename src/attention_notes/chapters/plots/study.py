@@ -1,0 +1,57 @@
+"""The figures of *Same data, same budget*."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import mean
+from typing import TYPE_CHECKING
+
+from attention_notes.chapters.plots import COLOURS, INK, canvas
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def seeds(accuracies: Mapping[str, Sequence[float]], baselines: Mapping[str, float]) -> Axes:
+    """A line for each model, from the top down: a dot for each seed, an upright stroke for their mean.
+
+    ``baselines`` are dotted lines from top to bottom. All in per cent.
+    """
+    (ax,) = canvas(width=6.6, height=0.27 * len(accuracies) + 1.1)
+    for line, right in enumerate(accuracies.values()):
+        ax.plot(right, [line] * len(right), "o", color=COLOURS[0], alpha=0.6, markersize=4)
+        ax.plot([mean(right)] * 2, [line - 0.32, line + 0.32], color=COLOURS[1], linewidth=1.8)
+    for name, value in baselines.items():
+        ax.axvline(value, color=INK, linewidth=0.8, linestyle=":")
+        ax.text(value, -0.8, name, ha="center", va="bottom", fontsize=8)
+    ax.set_yticks(range(len(accuracies)), list(accuracies))
+    ax.set(xlabel="test accuracy (%)", ylim=(len(accuracies) - 0.4, -0.7))
+    return ax
+
+
+def curves(panels: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]) -> list[Axes]:
+    """A panel for each kind of model, a line for each model: the mean over seeds after each epoch, and their range."""
+    axes = canvas(1, len(panels), width=8.0, height=3.4)
+    for ax, (kind, models) in zip(axes, panels.items(), strict=True):
+        for colour, (name, runs) in zip(COLOURS, models.items(), strict=False):
+            columns = list(zip(*runs, strict=True))
+            epochs = range(1, len(columns) + 1)
+            ax.fill_between(epochs, [*map(min, columns)], [*map(max, columns)], color=colour, alpha=0.15, linewidth=0)
+            ax.plot(epochs, [*map(mean, columns)], marker=".", color=colour, label=name)
+        ax.set(title=kind, xlabel="epochs")
+        ax.sharey(axes[0])
+        ax.legend(labelcolor=INK, frameon=False, fontsize=8, loc="lower right")
+    axes[0].set(ylabel="validation accuracy (%)")
+    return axes
+
+
+def over_cost(kinds: Mapping[str, Mapping[str, tuple[float, float]]]) -> Axes:
+    """A point ``(MMACs, per cent)`` for each model with its name, a colour for each kind."""
+    (ax,) = canvas(width=6.6, height=3.8)
+    for colour, (kind, models) in zip(COLOURS, kinds.items(), strict=False):
+        ax.plot(*zip(*models.values(), strict=True), "o", color=colour, label=kind)
+        for name, point in models.items():
+            ax.annotate(name, point, (4, 3), textcoords="offset points", fontsize=7)
+    ax.set(xlabel="cost of an image (MMACs)", ylabel="test accuracy (%)")
+    ax.legend(labelcolor=INK, frameon=False, fontsize=8)
+    return ax

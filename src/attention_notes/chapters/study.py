@@ -1,0 +1,92 @@
+"""What models of one size learned from the same images in the same time: ``make study`` writes the record."""
+
+from __future__ import annotations
+
+import json
+from statistics import mean, stdev
+from typing import Any
+
+from attention_notes.chapters.speed import RECORDS
+from attention_notes.chapters.tables import Cell, Table
+
+Row = dict[str, Any]
+# the chapter of each arm; its place among the three kinds
+CHAPTERS = {
+    "ViT": "vit",
+    "DeiT": "deit",
+    "CaiT": "cait",
+    "Swin": "swin",
+    "Swin V2": "swin",
+    "PVT": "pvt",
+    "PVT v2": "pvt",
+    "Twins-SVT": "twins",
+    "NesT": "nest",
+    "ResNet": "non_local",
+    "ResNet + Non-local": "non_local",
+    "ResNet + CBAM": "cbam",
+    "ResNet + DNL": "dnl",
+}
+KINDS = {
+    "one map of tokens": ("ViT", "DeiT", "CaiT"),
+    "two maps of tokens": ("Swin", "Swin V2", "PVT", "PVT v2", "Twins-SVT", "NesT"),
+    "convolutions": ("ResNet", "ResNet + Non-local", "ResNet + CBAM", "ResNet + DNL"),
+}
+COLUMNS = ("model", "test accuracy, %", "± over seeds", "rate", "parameters", "MMACs", "a step takes")
+
+
+def results(device: str = "cpu") -> dict[str, Any]:
+    """The last record of a sort of device.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    file = RECORDS / f"study_{device}.json"
+    if not file.is_file():
+        raise ValueError(f"there is no record of a study on {device!r} in {RECORDS}: make study writes one")
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def chosen(found: Row) -> dict[str, list[Row]]:
+    """The runs of each arm at its rate, by seeds; the arm of the best mean first."""
+    rows = sorted(found["rows"], key=lambda row: row["seed"])
+    runs = {arm: [r for r in rows if r["arm"] == arm and r["lr"] == rate] for arm, rate in found["rates"].items()}
+    return dict(sorted(runs.items(), key=lambda item: -mean(row["test"] for row in item[1])))
+
+
+def accuracies(found: Row) -> dict[str, list[float]]:
+    """Of each arm, the test accuracy of each seed in per cent; the arm of the best mean first."""
+    return {arm: [100 * row["test"] for row in rows] for arm, rows in chosen(found).items()}
+
+
+def told_apart(found: Row) -> float:
+    """From which difference of two means on Tukey's test tells two arms apart, at 5 % over all pairs; in points.
+
+    It takes the arms to spread alike, and pools their spread.
+    """
+    from scipy.stats import studentized_range
+
+    groups = list(accuracies(found).values())
+    count, free = len(groups[0]), sum(len(group) - 1 for group in groups)
+    pooled = (sum(stdev(group) ** 2 * (len(group) - 1) for group in groups) / free) ** 0.5
+    return float(studentized_range.ppf(0.95, len(groups), free) * pooled / count**0.5)
+
+
+def table(found: Row) -> Table:
+    """A row for each arm, and for what needs no network."""
+    rows, keys = [], []
+    for arm, right in accuracies(found).items():
+        cost = found["cost"][arm]
+        takes = cost["takes"][0]
+        rows.append(
+            [
+                Cell(arm),
+                Cell(f"{mean(right):.1f}", mean(right)),
+                Cell(f"{stdev(right):.1f}", stdev(right)),
+                Cell(f"{found['rates'][arm]:g}", found["rates"][arm]),
+                Cell(f"{cost['parameters'] / 1e3:.0f}k", cost["parameters"]),
+                Cell(f"{cost['macs'] / 1e6:.1f}", cost["macs"]),
+                Cell(f"{takes:.2f}", takes),
+            ]
+        )
+        keys.append(CHAPTERS[arm])
+    return Table(COLUMNS, rows, label="What each model learned, and what it cost", keys=keys)
