@@ -17,6 +17,7 @@ from attention_notes.papers.resnet import resnet
 from attention_notes.papers.swin import swin
 from attention_notes.papers.twins import gsa, lsa, twins
 from attention_notes.papers.vit import vit
+from attention_notes.papers.vit.model import glorot
 
 SIDE = 56  # pixels: after a stem of stride 4 a map of 14 x 14, and one of 7 x 7 in the stage after it
 Arm = Callable[..., nn.Module]
@@ -28,6 +29,7 @@ _LOCAL_GLOBAL: dict[str, Any] = {"windows": (7, 7), "attentions": ((lsa, gsa), (
 _FLAT: dict[str, Any] = {"patch": 8, "dim": 56, "depth": 4, "heads": 4, "hidden": 224, "image_size": SIDE}
 _NARROW: dict[str, Any] = {"dim": 45, "heads": 3, "hidden": 180}  # two more blocks, of class attention
 _RESNET: dict[str, Any] = {"depths": (2, 2), "dilations": (1, 1)}
+_NARROW_RESNET: dict[str, Any] = {**_RESNET, "width": 31}
 
 
 def _with_blocks(width: int, block: Callable[[int], nn.Module], **options: Any) -> nn.Module:
@@ -45,13 +47,30 @@ _ARMS: Mapping[str, Arm] = {
     "PVT v2": partial(pvt, "pvt_v2_b0", **_PYRAMID),
     "Twins-SVT": partial(twins, "twins_svt_small", **{**_PYRAMID, "dims": (34, 68)}, **_LOCAL_GLOBAL),
     "NesT": partial(nest, "nest_t", dims=(32, 64), **_TWO, image_size=SIDE),
-    "ResNet": partial(resnet, "resnet18", **_RESNET, width=31),
+    "ResNet": partial(resnet, "resnet18", **_NARROW_RESNET),
     "ResNet + Non-local": partial(_with_blocks, 30, partial(NonLocal, subsample=2)),
-    "ResNet + CBAM": partial(cbam, "cbam_resnet18", **_RESNET, width=31),
+    "ResNet + CBAM": partial(cbam, "cbam_resnet18", **_NARROW_RESNET),
     "ResNet + DNL": partial(_with_blocks, 30, DNL),
 }  # fmt: skip
+# Their authors draw linear maps with a deviation of 0.02, which suits widths of several hundred: at those here a map
+# says little at first. Each is also trained with its maps drawn by their width, as ViT's are.
+FIXED = ("DeiT", "CaiT", "Swin", "Swin V2", "PVT", "PVT v2", "Twins-SVT", "NesT")
+
+
+def by_width(arm: str) -> str:
+    """The name of the same model with its linear maps drawn by their width."""
+    return f"{arm}, by width"
+
+
+def _drawn_by_width(make: Callable[..., Any], **options: Any) -> nn.Module:
+    model = make(**options)
+    getattr(model, "encoder", model).initialise(glorot)
+    return model
+
+
+_DRAWN: Mapping[str, Arm] = {by_width(arm): partial(_drawn_by_width, _ARMS[arm]) for arm in FIXED}
+MODELS = tuple(_ARMS)
+ARMS: Mapping[str, Arm] = {name: partial(arm, channels=1) for name, arm in {**_ARMS, **_DRAWN}.items()}
 # DeiT learns from the ResNet of this study as well
-TEACHERS: Mapping[str, tuple[str, dict[str, Any]]] = {
-    "DeiT": ("ResNet", {"teacher": "resnet:resnet18", "options": {**_RESNET, "width": 31, "channels": 1}})
-}
-ARMS: Mapping[str, Arm] = {name: partial(arm, channels=1) for name, arm in _ARMS.items()}
+_TEACHER = {"teacher": "resnet:resnet18", "options": {**_NARROW_RESNET, "channels": 1}}
+TEACHERS: Mapping[str, tuple[str, dict[str, Any]]] = dict.fromkeys(("DeiT", by_width("DeiT")), ("ResNet", _TEACHER))

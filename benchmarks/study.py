@@ -23,7 +23,7 @@ from attention_notes.training.data import Images, evaluation_batches, open_sets
 from attention_notes.training.log import rows_of
 from attention_notes.training.loop import Running, build, train
 from attention_notes.training.recipe import Recipe, load_recipe
-from benchmarks.arms import ARMS, SIDE, TEACHERS
+from benchmarks.arms import ARMS, MODELS, SIDE, TEACHERS
 from benchmarks.provenance import commit, provenance, write_record
 from benchmarks.timing import Clock, interleaved, ratio
 
@@ -184,11 +184,11 @@ def _matrix(images: Images) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def cost(device: str, *, seconds: float) -> dict[str, dict[str, Any]]:
-    """Of each arm: parameters, MACs and activations of an image, and how much longer a step takes than ViT's."""
+    """Of each model: parameters, MACs and activations of an image, and how much longer a step takes than ViT's."""
     clock, found = Clock(torch.device(device)), {}
     torch.set_num_threads(1)
     x, labels = torch.randn(64, 1, SIDE, SIDE, device=device), torch.arange(64, device=device) % 10
-    models = {arm: make(num_classes=10).to(device) for arm, make in ARMS.items()}
+    models = {arm: ARMS[arm](num_classes=10).to(device) for arm in MODELS}
     works = {
         arm: lambda model=model: torch.nn.functional.cross_entropy(model(x), labels).backward()
         for arm, model in models.items()
