@@ -10,7 +10,7 @@ from attention_notes.chapters.speed import RECORDS
 from attention_notes.chapters.tables import Cell, Table
 
 Row = dict[str, Any]
-# the chapter of each arm; its place among the three kinds
+# the chapter of each model; its place among the three kinds
 CHAPTERS = {
     "ViT": "vit",
     "DeiT": "deit",
@@ -31,7 +31,8 @@ KINDS = {
     "two maps of tokens": ("Swin", "Swin V2", "PVT", "PVT v2", "Twins-SVT", "NesT"),
     "convolutions": ("ResNet", "ResNet + Non-local", "ResNet + CBAM", "ResNet + DNL"),
 }
-COLUMNS = ("model", "test accuracy, %", "± over seeds", "rate", "parameters", "MMACs", "a step takes")
+COLUMNS = ("model", "test accuracy, %", "rate", "drawn with 0.02, %", "parameters", "MMACs", "a step takes")
+BY_WIDTH = ", by width"  # ends the name of an arm whose authors draw linear maps with one deviation for all widths
 
 
 def results(device: str = "cpu") -> dict[str, Any]:
@@ -47,21 +48,34 @@ def results(device: str = "cpu") -> dict[str, Any]:
 
 
 def chosen(found: Row) -> dict[str, list[Row]]:
-    """The runs of each arm at its rate, by seeds; the arm of the best mean first."""
+    """The runs of each model at its rate, by seeds, with linear maps drawn by width; the best mean comes first."""
+    runs = _runs(found)
+    ours = {model: runs.get(model + BY_WIDTH, runs[model]) for arms in KINDS.values() for model in arms}
+    return dict(sorted(ours.items(), key=lambda item: -mean(row["test"] for row in item[1])))
+
+
+def _runs(found: Row) -> dict[str, list[Row]]:
+    """The runs of each arm at its rate, by seeds."""
     rows = sorted(found["rows"], key=lambda row: row["seed"])
-    runs = {arm: [r for r in rows if r["arm"] == arm and r["lr"] == rate] for arm, rate in found["rates"].items()}
-    return dict(sorted(runs.items(), key=lambda item: -mean(row["test"] for row in item[1])))
+    return {arm: [r for r in rows if r["arm"] == arm and r["lr"] == rate] for arm, rate in found["rates"].items()}
 
 
 def accuracies(found: Row) -> dict[str, list[float]]:
-    """Of each arm, the test accuracy of each seed in per cent; the arm of the best mean first."""
-    return {arm: [100 * row["test"] for row in rows] for arm, rows in chosen(found).items()}
+    """Of each model, the test accuracy of each seed in per cent; the model of the best mean first."""
+    return {model: [100 * row["test"] for row in rows] for model, rows in chosen(found).items()}
+
+
+def drawn_alike(found: Row) -> dict[str, list[float]]:
+    """The same of the models whose authors draw maps of every width with the deviation 0.02, when drawn so."""
+    runs = _runs(found)
+    alike = [arm.removesuffix(BY_WIDTH) for arm in runs if arm.endswith(BY_WIDTH)]
+    return {model: [100 * row["test"] for row in runs[model]] for model in alike}
 
 
 def told_apart(found: Row) -> float:
-    """From which difference of two means on Tukey's test tells two arms apart, at 5 % over all pairs; in points.
+    """From which difference of two means on Tukey's test tells two models apart, at 5 % over all pairs; in points.
 
-    It takes the arms to spread alike, and pools their spread.
+    It takes the models to spread alike, and pools their spread.
     """
     from scipy.stats import studentized_range
 
@@ -72,21 +86,25 @@ def told_apart(found: Row) -> float:
 
 
 def table(found: Row) -> Table:
-    """A row for each arm, and for what needs no network."""
-    rows, keys = [], []
-    for arm, right in accuracies(found).items():
-        cost = found["cost"][arm]
+    """A row for each model."""
+    rows, keys, alike = [], [], drawn_alike(found)
+    for model, runs in chosen(found).items():
+        cost, rate = found["cost"][model], runs[0]["lr"]
         takes = cost["takes"][0]
         rows.append(
             [
-                Cell(arm),
-                Cell(f"{mean(right):.1f}", mean(right)),
-                Cell(f"{stdev(right):.1f}", stdev(right)),
-                Cell(f"{found['rates'][arm]:g}", found["rates"][arm]),
+                Cell(model),
+                _spread([100 * row["test"] for row in runs]),
+                Cell(f"{rate:g}", rate),
+                _spread(alike[model]) if model in alike else Cell(""),
                 Cell(f"{cost['parameters'] / 1e3:.0f}k", cost["parameters"]),
                 Cell(f"{cost['macs'] / 1e6:.1f}", cost["macs"]),
                 Cell(f"{takes:.2f}", takes),
             ]
         )
-        keys.append(CHAPTERS[arm])
+        keys.append(CHAPTERS[model])
     return Table(COLUMNS, rows, label="What each model learned, and what it cost", keys=keys)
+
+
+def _spread(right: list[float]) -> Cell:
+    return Cell(f"{mean(right):.1f} ± {stdev(right):.1f}", mean(right))

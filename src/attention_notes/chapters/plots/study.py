@@ -12,18 +12,23 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def seeds(accuracies: Mapping[str, Sequence[float]], baselines: Mapping[str, float]) -> Axes:
+def seeds(
+    accuracies: Mapping[str, Sequence[float]], others: Mapping[str, Sequence[float]], baselines: Mapping[str, float]
+) -> Axes:
     """A line for each model, from the top down: a dot for each seed, an upright stroke for their mean.
 
-    ``baselines`` are dotted lines from top to bottom. All in per cent.
+    ``others`` are rings on the same lines, ``baselines`` dotted lines from top to bottom. All in per cent.
     """
     (ax,) = canvas(width=6.6, height=0.27 * len(accuracies) + 1.1)
-    for line, right in enumerate(accuracies.values()):
+    for line, (name, right) in enumerate(accuracies.items()):
         ax.plot(right, [line] * len(right), "o", color=COLOURS[0], alpha=0.6, markersize=4)
         ax.plot([mean(right)] * 2, [line - 0.32, line + 0.32], color=COLOURS[1], linewidth=1.8)
+        other = others.get(name, ())
+        ax.plot(other, [line] * len(other), "o", color=COLOURS[0], markerfacecolor="none", markersize=4)
+    lowest = min(baselines.values())
     for name, value in baselines.items():
         ax.axvline(value, color=INK, linewidth=0.8, linestyle=":")
-        ax.text(value, -0.8, name, ha="center", va="bottom", fontsize=8)
+        ax.text(value, -0.8, name, ha="right" if value == lowest else "left", va="bottom", fontsize=8)
     ax.set_yticks(range(len(accuracies)), list(accuracies))
     ax.set(xlabel="test accuracy (%)", ylim=(len(accuracies) - 0.4, -0.7))
     return ax
