@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks import study
-from benchmarks.arms import ARMS, SIDE
+from benchmarks.arms import ARMS, FIXED, MODELS, SIDE, by_width
 from tests.training.test_data import write_fashion
 
 SMALL = ("data.images=32", "data.validation=20", "optimise.batch=16", "optimise.epochs=2")
@@ -40,9 +40,31 @@ def test_the_arms_have_as_many_parameters_and_take_the_same_images():
     counts = {arm: study.count_parameters(make(num_classes=10)) for arm, make in ARMS.items()}
     middle = counts["ViT"]
     assert {arm: count for arm, count in counts.items() if abs(count / middle - 1) > 0.05} == {}
-    assert len(counts) == 13
+    assert len(MODELS) == 13
+    assert set(ARMS) == {*MODELS, *map(by_width, FIXED)}
     for make in ARMS.values():
         assert make(num_classes=10).eval()(torch.zeros(1, 1, SIDE, SIDE)).shape == (1, 10)
+
+
+@pytest.mark.parametrize("arm", FIXED)
+def test_maps_drawn_by_width_keep_the_variance_and_nothing_else_is_drawn_anew(arm):
+    drawn = {}
+    for name in (arm, by_width(arm)):
+        torch.manual_seed(0)
+        drawn[name] = dict(ARMS[name](num_classes=10).named_modules())
+    (fixed, ours) = drawn.values()
+    anew = {
+        name: module
+        for name, module in ours.items()
+        if hasattr(module, "weight") and not torch.equal(module.weight, fixed[name].weight)
+    }
+    assert all(isinstance(module, torch.nn.Linear) for module in anew.values())
+    maps = [module.weight for name, module in anew.items() if min(module.weight.shape) >= 32 and "qkv" not in name]
+    assert len(maps) >= 8
+    for weight in maps:
+        glorot = (2 / sum(weight.shape)) ** 0.5
+        assert weight.std().item() > 0.6 * glorot
+    assert all(fixed[name].weight.std() < 0.03 for name in anew)
 
 
 def written(place, arm, lr, seed, right):

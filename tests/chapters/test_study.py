@@ -63,3 +63,25 @@ def test_every_model_of_the_record_has_a_chapter_and_a_kind():
     assert {arm.removesuffix(study.BY_WIDTH) for arm in record["rates"]} == set(MODELS)
     assert all(len({row["seed"] for row in rows}) == 5 for rows in study.chosen(record).values())
     assert json.dumps(record["recipe"])
+
+
+def test_the_record_holds_what_the_page_concludes():
+    record = study.results()
+    right = {model: sum(values) / len(values) for model, values in study.accuracies(record).items()}
+    apart = study.told_apart(record)
+    tokens = [*study.KINDS["one map of tokens"], *study.KINDS["two maps of tokens"]]
+    residual = [right[model] for model in study.KINDS["convolutions"]]
+    assert min(residual) - max(right[model] for model in tokens) >= apart
+    assert max(residual) - min(residual) < apart
+    classical = (record["baselines"]["the nearest neighbour"], record["baselines"]["logistic regression"])
+    assert min(residual) > 100 * max(classical)
+    assert max(right[model] for model in tokens) < 100 * min(classical)
+    two = min(right[model] for model in study.KINDS["two maps of tokens"] if model != "PVT")
+    assert two - max(right[model] for model in study.KINDS["one map of tokens"]) >= apart
+    assert [model for model in right if right["PVT"] - right[model] >= apart] == ["ViT"]
+    alike = {model: sum(values) / len(values) for model, values in study.drawn_alike(record).items()}
+    gains = {model: right[model] - alike[model] for model in alike}
+    assert len(gains) == 8
+    assert min(gains.values()) > 0
+    assert min(gains["CaiT"], gains["PVT"]) > 10
+    assert right["ViT"] - max(alike[model] for model in ("DeiT", "CaiT", "PVT")) >= apart
