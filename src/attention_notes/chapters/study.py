@@ -31,7 +31,7 @@ KINDS = {
     "two maps of tokens": ("Swin", "Swin V2", "PVT", "PVT v2", "Twins-SVT", "NesT"),
     "convolutions": ("ResNet", "ResNet + Non-local", "ResNet + CBAM", "ResNet + DNL"),
 }
-COLUMNS = ("model", "test accuracy, %", "rate", "drawn with 0.02, %", "parameters", "MMACs", "a step takes")
+COLUMNS = ("model", "accuracy, %", "rate", "drawn with 0.02, %", "MMACs", "a step takes")
 BY_WIDTH = ", by width"  # ends the name of an arm whose authors draw linear maps with one deviation for all widths
 
 
@@ -97,7 +97,6 @@ def table(found: Row) -> Table:
                 _spread([100 * row["test"] for row in runs]),
                 Cell(f"{rate:g}", rate),
                 _spread(alike[model]) if model in alike else Cell(""),
-                Cell(f"{cost['parameters'] / 1e3:.0f}k", cost["parameters"]),
                 Cell(f"{cost['macs'] / 1e6:.1f}", cost["macs"]),
                 Cell(f"{takes:.2f}", takes),
             ]

@@ -28,7 +28,7 @@ def seeds(
     lowest = min(baselines.values())
     for name, value in baselines.items():
         ax.axvline(value, color=INK, linewidth=0.8, linestyle=":")
-        ax.text(value, -0.8, name, ha="right" if value == lowest else "left", va="bottom", fontsize=8)
+        ax.text(value, -0.8, name, ha="right" if value == lowest else "left", va="bottom", fontsize=8, color=INK)
     ax.set_yticks(range(len(accuracies)), list(accuracies))
     ax.set(xlabel="test accuracy (%)", ylim=(len(accuracies) - 0.4, -0.7))
     return ax
@@ -51,12 +51,18 @@ def curves(panels: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]) -> lis
 
 
 def over_cost(kinds: Mapping[str, Mapping[str, tuple[float, float]]]) -> Axes:
-    """A point ``(MMACs, per cent)`` for each model with its name, a colour for each kind."""
-    (ax,) = canvas(width=6.6, height=3.8)
+    """A point ``(MMACs, per cent)`` for each model with its name, a colour for each kind.
+
+    A name stands on the right of its point, and on the left where another point lies just below.
+    """
+    (ax,) = canvas(width=6.6, height=4.4)
+    every = [point for models in kinds.values() for point in models.values()]
     for colour, (kind, models) in zip(COLOURS, kinds.items(), strict=False):
         ax.plot(*zip(*models.values(), strict=True), "o", color=colour, label=kind)
-        for name, point in models.items():
-            ax.annotate(name, point, (4, 3), textcoords="offset points", fontsize=7)
+        for name, (cost, right) in models.items():
+            crowded = any(abs(x - cost) < 0.5 and 0 < right - y < 0.8 for x, y in every)
+            side = {"ha": "right", "xytext": (-5, 0)} if crowded else {"ha": "left", "xytext": (5, 0)}
+            ax.annotate(name, (cost, right), textcoords="offset points", va="center", fontsize=8, color=INK, **side)
     ax.set(xlabel="cost of an image (MMACs)", ylabel="test accuracy (%)")
     ax.legend(labelcolor=INK, frameon=False, fontsize=8)
     return ax
