@@ -61,8 +61,10 @@ def over_cost(kinds: Mapping[str, Mapping[str, tuple[float, float]]]) -> Axes:
         ax.plot(*zip(*models.values(), strict=True), "o", color=colour, label=kind)
         for name, (cost, right) in models.items():
             crowded = any(abs(x - cost) < 0.5 and 0 < right - y < 0.8 for x, y in every)
-            side = {"ha": "right", "xytext": (-5, 0)} if crowded else {"ha": "left", "xytext": (5, 0)}
-            ax.annotate(name, (cost, right), textcoords="offset points", va="center", fontsize=8, color=INK, **side)
+            side = "right" if crowded else "left"
+            off = (-5 if crowded else 5, 0)
+            point = (cost, right)
+            ax.annotate(name, point, off, textcoords="offset points", ha=side, va="center", fontsize=8, color=INK)
     ax.set(xlabel="cost of an image (MMACs)", ylabel="test accuracy (%)")
     ax.legend(labelcolor=INK, frameon=False, fontsize=8)
     return ax
