@@ -1,6 +1,8 @@
 """How many tokens a second a translation model and a language model write, greedily and with four beams."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -8,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from attention_notes.nn.decoding import DecodingState, greedy
+from attention_notes.nn.layout import column_major
 from attention_notes.papers.decoding import beam_search
 from attention_notes.papers.gpt import GPT, gpt
 from attention_notes.papers.transformer import Transformer, transformer
@@ -17,6 +20,7 @@ from benchmarks.timing import Clock, interleaved, interval, peak_memory, ratio
 
 START, END = 1, 2  # no row of ours or theirs ends early: the end is never among the likeliest tokens
 READ, WRITTEN = 48, 32
+COLUMNS = "ours, column-major"
 MODELS: dict[str, Callable[..., Transformer | GPT]] = {
     # the base model of Table 3, with the vocabulary of a published model of that size, opus-mt-en-de
     "translation": partial(transformer, "base", vocabulary=58_101, dropout=0.0, bias=True),
@@ -28,6 +32,8 @@ def decode(
     device: torch.device, *, model: str, batch: int, beams: int, seconds: float, rounds: int = 20, **smaller: Any
 ) -> dict[str, Any]:
     """One row of the results: a row of ``MODELS`` against transformers and, where it is greedy, ``nn.Transformer``.
+
+    One text at a time on a CPU is also written with our weights in column-major order.
 
     Raises:
         AssertionError: if they do not write the same tokens.
@@ -42,11 +48,17 @@ def decode(
     works = {"ours": partial(_write, ours, read, beams), "transformers": partial(_generate, _peer(ours), read, beams)}
     if beams == 1 and isinstance(ours, Transformer):
         works["nn.Transformer, no cache"] = partial(without_cache(ours), read)
-    written = {name: work() for name, work in works.items()}
-    assert all(torch.equal(tokens, written["ours"]) for tokens in written.values()), "not the same tokens"
-    memory = {name: peak_memory(work, device) for name, work in works.items()}
-    works["ours again"] = works["ours"]
-    samples = interleaved(works, Clock(device), rounds=rounds, seconds=seconds)
+    alone = batch * beams == 1 and device.type == "cpu"
+    with ExitStack() as turned:
+        if alone:
+            columns = deepcopy(ours)
+            turned.enter_context(column_major(columns))
+            works[COLUMNS] = partial(_write, columns, read, beams)
+        written = {name: work() for name, work in works.items()}
+        assert all(torch.equal(tokens, written["ours"]) for tokens in written.values()), "not the same tokens"
+        memory = {name: peak_memory(work, device) for name, work in works.items()}
+        works["ours again"] = works["ours"]
+        samples = interleaved(works, Clock(device), rounds=rounds, seconds=seconds)
     return {
         "model": model,
         "batch": batch,
@@ -55,6 +67,7 @@ def decode(
         "tokens a second": batch * WRITTEN / interval(samples["ours"]).median,
         "memory": memory,
         "ratios": {name: ratio(samples[name], samples["ours"]) for name in works if not name.startswith("ours")},
+        "column-major": ratio(samples["transformers"], samples[COLUMNS]) if alone else None,
         "control": ratio(samples["ours again"], samples["ours"]),
     }
 

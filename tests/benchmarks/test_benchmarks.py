@@ -240,6 +240,15 @@ def test_decoding_writes_the_same_tokens_as_transformers_and_as_pytorchs_layers_
     assert row["memory"].keys() == {"ours"} | row["ratios"].keys()
     assert min(row["memory"].values()) > 0
     assert row["tokens a second"] > 0
+    assert row["column-major"] is None, "only of one text at a time"
+
+
+@pytest.mark.parametrize("model", decoding.MODELS)
+def test_one_text_is_also_written_with_weights_column_by_column(model, monkeypatch):
+    monkeypatch.setattr(decoding, "WRITTEN", 4)
+    row = decode(CPU, model=model, batch=1, beams=1, seconds=0, rounds=1, **SMALL)
+    median, low, high = row["column-major"]
+    assert 0 < low <= median <= high
 
 
 def test_a_peer_that_writes_other_tokens_is_not_timed(monkeypatch):

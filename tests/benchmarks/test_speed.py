@@ -37,6 +37,13 @@ def test_the_table_says_what_the_row_says():
     assert '<td data-value="1.25">1.25</td>' in page
 
 
+def test_the_table_leaves_out_the_columns_that_it_is_told():
+    whole, short = (speed.table([ROW], {"a model": {}}, without=names) for names in ((), ("inputs", "threads")))
+    assert [*short.columns] == [name for name in whole.columns if name not in ("inputs", "threads")]
+    gone = [whole.columns.index(name) for name in ("inputs", "threads")]
+    assert short.rows[0] == [cell for i, cell in enumerate(whole.rows[0]) if i not in gone]
+
+
 def test_the_headline_is_the_largest_of_every_case_on_all_threads():
     one, big, other = {**ROW, "batch": 1}, {**ROW, "batch": 16}, {**ROW, "threads": 1}
     kept, training, chunks = {**ROW, "kept": True}, {**ROW, "work": "training"}, {**ROW, "chunked": True}
@@ -99,8 +106,9 @@ def test_the_recorded_measurement_is_whole():
 def test_writing_shows_each_setting_with_what_a_peer_takes_and_holds():
     ratios = {"transformers": [1.25, 1.1, 1.4]}
     row = {"model": "language", "beams": 4, "batch": 8, "tokens a second": 61.4, "ratios": ratios}
-    row |= {"memory": {"ours": 30, "transformers": 40}, "control": [1.0, 0.9, 1.1]}
+    row |= {"memory": {"ours": 30, "transformers": 40}, "control": [1.0, 0.9, 1.1], "column-major": None}
     plain = row | {"model": "translation", "beams": 1, "ratios": ratios | {speed.PLAIN: [3.0, 2.5, 3.5]}}
+    plain["column-major"] = [1.3, 1.2, 1.5]
     first, second = ([cell.text for cell in line] for line in speed.writing([row, plain]).rows)
-    assert first == ["GPT-2", "4", "8", "1.25", "1.10 to 1.40", "–", "61", "0.75", "1.00, 0.90 to 1.10"]
-    assert [*second[:2], second[5]] == ["Transformer, base", "1", "3.00, 2.50 to 3.50"]
+    assert first == ["GPT-2", "4", "8", "1.25", "1.10 to 1.40", "–", "–", "61", "0.75", "1.00, 0.90 to 1.10"]
+    assert [*second[:2], *second[5:7]] == ["Transformer, base", "1", "1.30, 1.20 to 1.50", "3.00, 2.50 to 3.50"]

@@ -1,7 +1,7 @@
 """How fast the models were when they were last measured, and on what: ``python -m benchmarks`` writes the records."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ WRITING = (
     "texts",
     "transformers takes",
     "95 %",
+    "ours by columns",
     "without a cache takes",
     "tokens a second",
     "memory",
@@ -135,18 +136,23 @@ def heaps(rows: Sequence[Row]) -> Table:
     return Table(HEAPS, lines, label="Memory given back and kept, in a table that scrolls", keys=keys)
 
 
-def table(rows: Sequence[Row], goals: dict[str, dict[str, float]]) -> Table:
-    """The rows with their quickest peers."""
+def table(rows: Sequence[Row], goals: dict[str, dict[str, float]], *, without: Collection[str] = ()) -> Table:
+    """The rows with their quickest peers; ``without`` some of the ``COLUMNS``."""
+    shown = [i for i, column in enumerate(COLUMNS) if column not in without]
+    lines = [_cells(row, goals[row["case"]].get(kind(row))) for row in rows]
     return Table(
-        COLUMNS,
-        [_cells(row, goals[row["case"]].get(kind(row))) for row in rows],
+        [COLUMNS[i] for i in shown],
+        [[line[i] for i in shown] for line in lines],
         label=f"{len(rows)} times beside those of the quickest peer, in a table that scrolls",
         keys=[row["key"] for row in rows],
     )
 
 
 def writing(rows: Sequence[Row]) -> Table:
-    """How long transformers takes to write the same texts, greedily (one beam) and with several beams."""
+    """How long transformers takes to write the same texts, greedily (one beam) and with several beams.
+
+    For one text at a time also beside ours with its weights column by column, as ``nn.layout`` has it.
+    """
     lines = [
         [
             Cell(WRITERS[row["model"]]),
@@ -154,15 +160,20 @@ def writing(rows: Sequence[Row]) -> Table:
             Cell(f"{row['batch']}", row["batch"]),
             Cell("{:.2f}".format(*row["ratios"]["transformers"]), row["ratios"]["transformers"][0]),
             Cell("{1:.2f} to {2:.2f}".format(*row["ratios"]["transformers"])),
-            Cell("{:.2f}, {:.2f} to {:.2f}".format(*row["ratios"][PLAIN]) if PLAIN in row["ratios"] else "–"),
+            _interval(row["column-major"]),
+            _interval(row["ratios"].get(PLAIN)),
             Cell(f"{row['tokens a second']:.0f}", row["tokens a second"]),
             Cell(f"{row['memory']['ours'] / row['memory']['transformers']:.2f}"),
-            Cell("{:.2f}, {:.2f} to {:.2f}".format(*row["control"])),
+            _interval(row["control"]),
         ]
         for row in rows
     ]
     keys = [{"translation": "transformer", "language": "gpt"}[row["model"]] for row in rows]
     return Table(WRITING, lines, label="Writing token by token, in a table that scrolls", keys=keys)
+
+
+def _interval(found: Sequence[float] | None) -> Cell:
+    return Cell("{:.2f}, {:.2f} to {:.2f}".format(*found)) if found else Cell("–")
 
 
 def _of(row: Row) -> tuple[Any, ...]:
@@ -186,5 +197,5 @@ def _cells(row: Row, goal: float | None) -> list[Cell]:
         Cell(f"{row['batch']}", row["batch"]),
         Cell(f"{row['threads']}", row["threads"]),
         Cell(f"{memory:.2f}", memory),
-        Cell("{:.2f}, {:.2f} to {:.2f}".format(*row["control"])),
+        _interval(row["control"]),
     ]
