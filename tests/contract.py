@@ -33,7 +33,7 @@ def images(y: int = 28, x: int = 42) -> tuple[Tensor]:
     return (torch.randn(BATCH, 3, y, x, device=DEVICE),)
 
 
-def sentences(m: int = 11, n: int = 7) -> tuple[Tensor, Tensor]:
+def sentences(m: int = 5, n: int = 3) -> tuple[Tensor, Tensor]:
     return torch.randint(1, 23, (BATCH, m), device=DEVICE), torch.randint(1, 23, (BATCH, n), device=DEVICE)
 
 
@@ -71,7 +71,7 @@ OTHER = {
     clips: ((56, 70), ()),
     captioned: ((56, 70, 7), ()),
     tiles: ((2, 5), ()),
-    sentences: ((17, 13), ()),
+    sentences: ((8, 7), ()),
     texts: ((17,), ()),
     cards: ((17,), ()),
     embedded: ((35,), ("35", "4 x 7")),

@@ -235,7 +235,7 @@ def registered_once() -> Iterator[None]:
 def test_exported_with_a_free_batch_a_model_agrees_at_any_batch_and_elsewhere_as_onnx(
     case, tmp_path, unchecked, registered_once
 ):
-    """Up to 5 s: the exporter takes operations apart, which alone shows whether it knows their layouts in memory."""
+    """Up to 7 s: the exporter takes operations apart, which alone shows whether it knows their layouts in memory."""
     model, inputs = randomised(case), case.inputs()
     free = tuple({0: torch.export.Dim("batch")} for _ in inputs)
     program = torch.export.export(model, inputs, dynamic_shapes=free)

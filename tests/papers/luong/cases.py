@@ -18,6 +18,6 @@ MODELS = {
     "luong": Case(partial(larger, "global_general"), sentences),
     "luong concat": Case(partial(larger, "global_general", attention=partial(Global, score=Concat)), sentences),
     "luong local-m": Case(
-        partial(larger, "local_m_general", attention=partial(Monotonic, score=General, reach=3)), sentences
+        partial(larger, "local_m_general", attention=partial(Monotonic, score=General, reach=1)), sentences
     ),
 }
