@@ -8,18 +8,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from attention_notes.papers.cait import cait
 from attention_notes.papers.deit import deit
 from attention_notes.papers.dnl import DNL
+from attention_notes.papers.nest import nest
 from attention_notes.papers.non_local import DotProduct, NonLocal
 from attention_notes.papers.pvt import pvt
 from attention_notes.papers.swin import swin
+from attention_notes.papers.tnt import tnt
+from attention_notes.papers.twins import twins
 from attention_notes.papers.vit import vit
 from attention_notes.registry.parity import fill
 from benchmarks import peers
 from benchmarks.peers import Peer
 
 INFERENCE, TRAINING = "inference", "training"
-CHUNKED, COMPILED = "inference, in chunks", "inference, compiled"  # of ``speed.kind``
+# of ``speed.kind``
+CHUNKED, COMPILED, COMPILED_TRAINING = "inference, in chunks", "inference, compiled", "training, compiled"
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,8 @@ class Case:
             inference, of the first of them.
         quick: the batch of the quick check.
         chunks: whether it is timed in chunks, too.
+        aside: whether inference is timed on one thread and with memory kept, too.
+        compiled: how many inputs at once when compiled, by kind of work; when empty, most of ``batches``, in inference.
         counted: makes the model whose multiply-accumulates are the work, where ours does more for its kernel's sake.
     """
 
@@ -47,6 +54,8 @@ class Case:
     batches: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: {INFERENCE: (1, 8), TRAINING: (1, 8)})
     quick: int = 8
     chunks: bool = True
+    aside: bool = True
+    compiled: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     counted: Callable[[], nn.Module] | None = None
 
     def model(self) -> nn.Module:
@@ -78,6 +87,15 @@ _PVT_V2: dict[str, Any] = {
 _FEW = {INFERENCE: (1, 8), TRAINING: (1,)}  # a model that is four times as large as the others
 _BLOCK: dict[str, Any] = {"shape": (256, 64, 64), "batches": {INFERENCE: (1, 2), TRAINING: (1, 2)}, "quick": 2}
 _BLOCK |= {"goals": {INFERENCE: 1.3, TRAINING: 1.3, COMPILED: 1.0}, "chunks": False}
+
+
+def _goals(ratio: float) -> dict[str, float]:
+    """The same for every kind of work."""
+    return dict.fromkeys((INFERENCE, TRAINING, COMPILED, COMPILED_TRAINING), ratio)
+
+
+_BOTH = {INFERENCE: (1, 8), TRAINING: (1, 8)}
+_EACH: dict[str, Any] = {"chunks": False, "aside": False, "batches": _BOTH, "compiled": _BOTH}
 CASES = {
     "ViT-B/16": Case(
         "vit",
@@ -141,6 +159,34 @@ CASES = {
             ),
         },
         goals={INFERENCE: 1.0, TRAINING: 1.0, CHUNKED: 1.25, COMPILED: 1.0},
+    ),
+    "CaiT-XXS24": Case(
+        "cait",
+        partial(cait, "XXS24", drop_path=0.0),
+        {"timm": peers.timm("cait_xxs24_224")},
+        goals=_goals(1.0),
+        **_EACH,
+    ),
+    "TNT-S": Case(
+        "tnt",
+        partial(tnt, "tnt_s", drop_path=0.0),
+        {"timm": peers.timm("tnt_s_patch16_224")},
+        goals=_goals(1.6),
+        **_EACH,
+    ),
+    "Twins-SVT-S": Case(
+        "twins",
+        partial(twins, "twins_svt_small", drop_path=0.0),
+        {"timm": peers.timm("twins_svt_small")},
+        goals=_goals(1.4),
+        **_EACH,
+    ),
+    "NesT-T": Case(
+        "nest",
+        partial(nest, "nest_t", drop_path=0.0),
+        {"timm": peers.timm("nest_tiny_jx")},
+        goals=_goals(1.4),
+        **_EACH,
     ),
     "Non-local block": Case(
         "non_local",

@@ -42,22 +42,23 @@ class Setting(NamedTuple):
 def settings(case: Case, device: torch.device, threads: int) -> Iterator[Setting]:
     """All settings of a case: CUDA in two sorts of numbers, eager and compiled, each with 64 inputs, too.
 
-    On a CPU inference is also timed on one thread, with memory kept, in chunks, and compiled. The first of each kind of
-    work is that of most inputs.
+    On a CPU inference is also timed on one thread, with memory kept, in chunks, and compiled, where the case says so
+    training too. The first of each kind of work is that of most inputs.
     """
     for work, batches in case.batches.items():
         first = max(batches)
         ordered = (first, *(batch for batch in batches if batch != first))
         if device.type == "cpu":
             yield from (Setting(work, batch, threads, "float32") for batch in ordered)
-            if work == INFERENCE:
+            if work == INFERENCE and case.aside:
                 if threads > 1:
                     yield Setting(work, batches[0], 1, "float32")
                 for in_chunks in (False, True) if case.chunks else (False,):
                     yield Setting(work, first, threads, "float32", kept=True, chunked=in_chunks)
-                if case.chunks:
-                    yield Setting(work, first, threads, "float32", chunked=True)
-                yield Setting(work, first, threads, "float32", compiled=True)
+            if work == INFERENCE and case.chunks:
+                yield Setting(work, first, threads, "float32", chunked=True)
+            compiled = (case.compiled or {INFERENCE: (first,)}).get(work, ())
+            yield from (Setting(work, batch, threads, "float32", compiled=True) for batch in reversed(compiled))
             continue
         for batch in (*ordered, 64):
             for dtype in ("float32", "bfloat16"):

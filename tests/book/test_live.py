@@ -165,10 +165,10 @@ def test_the_sentence_names_the_token_that_gets_most(look):
     weights = text_looks()["cross"].weights.mean(0)[2]
     best = int(weights.argmax())
     said = page.get_by_role("status")
-    said.get_by_text("looks most at").wait_for()
+    said.get_by_text("attends most to").wait_for()
     name = {" ": "a space"}.get(TOKENS[0][best], f"“{TOKENS[0][best]}”")
     where = f" at {best + 1}" if TOKENS[0].count(TOKENS[0][best]) > 1 else ""
-    assert f"looks most at {name}{where} ({100 * weights[best]:.0f}\u00a0%)" in said.inner_text()
+    assert f"attends most to {name}{where} ({100 * weights[best]:.0f}\u00a0%)" in said.inner_text()
 
 
 @pytest.mark.parametrize("kind", ["vit", "deit", "swin", "pvt"])

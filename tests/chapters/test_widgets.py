@@ -208,7 +208,7 @@ def test_the_layers_of_models_are_told_apart_by_who_may_look_at_whom():
     assert names == ["layer 1: plain windows", "layer 2: shifted windows"]
     fewer = pvt("pvt_v2_b0", dims=(8, 8, 8, 8), heads=(1, 1, 2, 2), depths=(1, 1, 1, 1), ratios=(4, 2, 1, 1)).eval()
     names = [layer["name"] for layer in data_of(over_image(see(fewer, images), images))["layers"]]
-    assert names[0] == "layer 1: 8 x 8 ask, 2 x 2 answer"
+    assert names[0] == "layer 1: 8 x 8 queries, 2 x 2 keys"
     assert names[2] == "layer 3"
 
 

@@ -132,8 +132,10 @@ def gallery(
 def bars(values: Mapping[str, float], *, xlabel: str, marks: Mapping[str, float] | None = None) -> Axes:
     """One bar for each named value, from the top down; ``marks`` are named lines across, as what chance gives."""
     (ax,) = canvas(height=0.5 + 0.4 * len(values))
-    drawn = ax.barh(list(values), [float(value) for value in values.values()], color=COLOURS[0])
-    ax.bar_label(drawn, fmt="%.2f", padding=3, color=INK)
+    ax.barh(list(values), [float(value) for value in values.values()], color=COLOURS[0])
+    beside = ax.get_yaxis_transform()  # in a column, where no line crosses them
+    for row, value in enumerate(values.values()):
+        ax.text(1.01, row, f"{value:.2f}", va="center", color=INK, transform=beside)
     for (name, at), colour in zip((marks or {}).items(), COLOURS[1:], strict=False):
         ax.axvline(at, color=colour, linestyle="--", zorder=0)
         ax.text(at, 1.01, name, color=colour, ha="center", fontsize=8, transform=ax.get_xaxis_transform())

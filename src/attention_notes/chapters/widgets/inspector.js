@@ -33,7 +33,7 @@
     const most = order.slice(0, 3).map((slot) => `${name(slot)} (${Live.percent(shares[slot])})`);
     const list = most.length > 1 ? `${most.slice(0, -1).join(", ")} and ${most.at(-1)}` : most[0] ?? "nothing";
     const padding = shares[0] > 0.0005 ? ` Padding gets ${Live.percent(shares[0])}.` : "";
-    return `${who} looks most at ${list}; as spread out as even weights over ${evenly(shares).toFixed(1)} of ${keys} keys.${padding}`;
+    return `${who} attends most to ${list}; as spread out as even weights over ${evenly(shares).toFixed(1)} of ${keys} keys.${padding}`;
   }
 
   Live.define("inspector", (figure, data) => {

@@ -90,7 +90,7 @@ def _label(index: int, layer: Layer) -> str:
         shifted = int(places.queries[0, 0]) != 1 + places.extra
         words += f": {'shifted' if shifted else 'plain'} windows"
     if places.keys is not places.grid:
-        words += ": {} x {} ask, {} x {} answer".format(*places.grid.size, *places.keys.size)
+        words += ": {} x {} queries, {} x {} keys".format(*places.grid.size, *places.keys.size)
     return words
 
 

@@ -14,7 +14,7 @@
     const told = el("ol", { class: "inspector-tokens", "aria-labelledby": toldLabel });
     const node = el("div", { class: "inspector-text" },
       el("p", { class: "live-note", id: askLabel }, "Query (arrow keys move)"), asks,
-      el("p", { class: "live-note", id: toldLabel }, "Where it looks"), told);
+      el("p", { class: "live-note", id: toldLabel }, "Where it attends"), told);
     let layer, chips, keys;
 
     function arrange(next, _, slot) {
