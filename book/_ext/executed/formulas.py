@@ -52,9 +52,21 @@ def _divided(formula: str, mark: str) -> list[str]:
     return [part for part in map(str.strip, [*found, formula[start:]]) if part]
 
 
+def keep_together(document: nodes.Element) -> None:
+    """Let no line end between a short formula, or one that cannot be divided, and the punctuation behind it."""
+    for math in [*document.findall(nodes.math)]:
+        behind = math.next_node(descend=False, siblings=True)
+        mark = re.match(r"[.,;:!?)]+", behind.astext()) if isinstance(behind, nodes.Text) else None
+        short = len(math.astext()) <= 12 or render(math.astext(), display=False).count('class="base"') == 1
+        if mark and short:
+            behind.parent.replace(behind, nodes.Text(behind.astext()[mark.end() :]))
+            math.replace_self(nodes.inline("", "", math.deepcopy(), nodes.Text(mark[0]), classes=["kept"]))
+
+
 def setup(app: Sphinx) -> None:
     """Make this the way to write math in HTML."""
     app.add_html_math_renderer("katex", (_visit_inline, None), (_visit_block, None))
+    app.connect("doctree-resolved", lambda _, document, __: keep_together(document))
     app.add_css_file("katex/katex.min.css")
 
 

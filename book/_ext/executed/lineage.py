@@ -14,7 +14,7 @@ from attention_notes.claims import load_facts
 
 from .ledger import Entries
 
-WIDTH, HEIGHT, ACROSS, DOWN = 128, 44, 62, 18  # of a box and of the gaps between boxes, in the drawing's units
+WIDTH, HEIGHT, ACROSS, DOWN = 140, 44, 48, 18  # of a box and of the gaps between boxes, in the drawing's units
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,9 @@ def draw(labels: dict[str, str], links: dict[str, str], steps: list[Step]) -> st
 
 
 def _box(x: float, y: float, label: str, link: str, year: int) -> str:
-    lines = textwrap.wrap(label, 20)[:2]
+    lines = textwrap.wrap(label, 19)
+    if len(lines) > 2:  # for "positional encodings" there is just room
+        lines = textwrap.wrap(label, 21)[:2]
     top = y + HEIGHT / 2 - 7 * len(lines) + 4
     texts = [f'<text x="{x + 10}" y="{top + 14 * i:.1f}">{html.escape(line)}</text>' for i, line in enumerate(lines)]
     return (

@@ -43,7 +43,8 @@ def accuracy_over_cost(panels: Mapping[str, Mapping[str, Points]]) -> Axes:
                 color=looks[name][0],
                 arrowprops={"arrowstyle": "-", "color": INK, "linewidth": 0.4, "shrinkA": 1, "shrinkB": 3},
             )
-        ax.set(xscale="log", ylabel="top-1 accuracy on ImageNet (%)", title=title)
+        ax.set(xscale="log", ylabel="top-1 accuracy on ImageNet (%)")
+        ax.set_title(title, loc="left")  # in the middle it would look like the label of the axis above
         ax.set(xlim=(min(x for x, _ in points) / 1.3, max(x for x, _ in points) * 1.3))
         ax.set(ylim=(min(accuracies) - 1, max(accuracies) + 1))
     axes[-1].set_xlabel("multiply-accumulates of one image (billions)")
@@ -51,11 +52,18 @@ def accuracy_over_cost(panels: Mapping[str, Mapping[str, Points]]) -> Axes:
 
 
 def _apart(ends: Mapping[str, tuple[float, float]], *, gap: float) -> dict[str, float]:
-    """Heights for the names, in the order of the ends of their lines, no two nearer than ``gap``."""
+    """Heights for the names, in the order of the ends of their lines, no two nearer than ``gap``.
+
+    Each is as near to the end of its line as the squares of all distances allow: names that are too near to each other
+    move together, and the others stay.
+    """
     order = sorted(ends, key=lambda name: ends[name][1])
-    heights: dict[str, float] = {}
-    for name in order:
-        below = max(heights.values(), default=-float("inf"))
-        heights[name] = max(ends[name][1], below + gap)
-    shift = sum(heights[name] - ends[name][1] for name in order) / max(len(order), 1)
-    return {name: height - shift for name, height in heights.items()}
+    together: list[tuple[float, int]] = []  # of names that move together: the sum of their starts, and how many
+    for i, name in enumerate(order):
+        total, count = ends[name][1] - i * gap, 1
+        while together and together[-1][0] / together[-1][1] >= total / count:
+            before = together.pop()
+            total, count = total + before[0], count + before[1]
+        together.append((total, count))
+    starts = [total / count for total, count in together for _ in range(count)]
+    return {name: start + i * gap for i, (name, start) in enumerate(zip(order, starts, strict=True))}

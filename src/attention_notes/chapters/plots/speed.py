@@ -33,7 +33,8 @@ def ratios(
             if goal:
                 ax.plot([goal, goal], [line - 0.42, line + 0.42], color=INK, linewidth=1.4)
         ax.axvline(1, color=INK, linewidth=0.6, linestyle=":")
-        ax.set(xscale="log", title=work)
+        ax.set(xscale="log")
+        ax.set_title(work, loc="left")  # in the middle it would look like the label of the axis above
         ax.set_yticks(range(len(rows)), list(rows))
         ax.set_xticks((0.7, 1, 1.5, 2, 3, 5, 8), ("0.7", "1", "1.5", "2", "3", "5", "8"))
         ax.minorticks_off()
@@ -50,12 +51,19 @@ def ratios(
 def growth(forms: Sequence[Mapping[str, Any]]) -> Axes:
     """Two panels over the number of tokens, both logarithmic: seconds and bytes of every form."""
     axes = canvas(2, 1, width=6.6, height=7.4)
-    looks = list(zip(COLOURS * 2, "osD^vPXoD^", strict=False))
+    looks = list(zip(COLOURS * 2, "osD^vPXovo", ("-",) * len(COLOURS) + ("--",) * len(COLOURS), strict=False))
     for ax, what, label in zip(axes, ("seconds", "bytes"), ("seconds", "megabytes held at most"), strict=True):
-        for form, (colour, marker) in zip(forms, looks, strict=False):
+        for form, (colour, marker, style) in zip(forms, looks, strict=False):
             values = [value / 1e6 for value in form[what]] if what == "bytes" else form[what]
             ax.plot(
-                form["tokens"], values, marker=marker, markersize=3.5, linewidth=1.1, color=colour, label=form["form"]
+                form["tokens"],
+                values,
+                marker=marker,
+                markersize=3.5,
+                linestyle=style,
+                linewidth=1.1,
+                color=colour,
+                label=form["form"],
             )
         ax.set(xscale="log", yscale="log", xlabel="tokens", ylabel=label)
     axes[0].legend(labelcolor=INK, frameon=False, fontsize=7, loc="upper left")
