@@ -23,8 +23,7 @@ from benchmarks import peers
 from benchmarks.peers import Peer
 
 INFERENCE, TRAINING = "inference", "training"
-# of ``speed.kind``
-CHUNKED, COMPILED, COMPILED_TRAINING = "inference, in chunks", "inference, compiled", "training, compiled"
+CHUNKED, COMPILED = "inference, in chunks", "inference, compiled"  # of ``speed.kind``
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Case:
         quick: the batch of the quick check.
         chunks: whether it is timed in chunks, too.
         aside: whether inference is timed on one thread and with memory kept, too.
-        compiled: how many inputs at once when compiled, by kind of work; when empty, most of ``batches``, in inference.
+        compiled: how many inputs at once in compiled inference; most of ``batches`` when empty.
         counted: makes the model whose multiply-accumulates are the work, where ours does more for its kernel's sake.
     """
 
@@ -55,7 +54,7 @@ class Case:
     quick: int = 8
     chunks: bool = True
     aside: bool = True
-    compiled: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    compiled: tuple[int, ...] = ()
     counted: Callable[[], nn.Module] | None = None
 
     def model(self) -> nn.Module:
@@ -91,11 +90,10 @@ _BLOCK |= {"goals": {INFERENCE: 1.3, TRAINING: 1.3, COMPILED: 1.0}, "chunks": Fa
 
 def _goals(ratio: float) -> dict[str, float]:
     """The same for every kind of work."""
-    return dict.fromkeys((INFERENCE, TRAINING, COMPILED, COMPILED_TRAINING), ratio)
+    return dict.fromkeys((INFERENCE, TRAINING, COMPILED), ratio)
 
 
-_BOTH = {INFERENCE: (1, 8), TRAINING: (1, 8)}
-_EACH: dict[str, Any] = {"chunks": False, "aside": False, "batches": _BOTH, "compiled": _BOTH}
+_EACH: dict[str, Any] = {"chunks": False, "aside": False, "compiled": (1, 8)}
 CASES = {
     "ViT-B/16": Case(
         "vit",
