@@ -42,7 +42,8 @@ class Setting(NamedTuple):
 def settings(case: Case, device: torch.device, threads: int) -> Iterator[Setting]:
     """All settings of a case: CUDA in two sorts of numbers, eager and compiled, each with 64 inputs, too.
 
-    On a CPU inference is also timed on one thread, with memory kept, in chunks, and compiled. The first of each kind of work is that of most inputs.
+    On a CPU inference is also timed on one thread, with memory kept, in chunks, and compiled. The first of each kind of
+    work is that of most inputs.
     """
     for work, batches in case.batches.items():
         first = max(batches)

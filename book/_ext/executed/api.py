@@ -36,8 +36,10 @@ def setup(app: Sphinx) -> None:
     app.config.autodoc_typehints_format = "short"
     app.config.add_module_names = False
     app.config.html_domain_indices = False  # the page itself is the index
+    app.config.toc_object_entries = False  # two thousand links beside it, where its modules are enough
     app.connect("env-get-outdated", _outdated)
     app.connect("source-read", _write_modules)
+    app.connect("html-page-context", _lighten)
     app.connect("autodoc-skip-member", _skip)
     app.connect("autodoc-process-signature", _name_defaults)
     app.connect("autodoc-process-docstring", _show_equations, priority=900)  # after napoleon
@@ -131,6 +133,12 @@ def _write_modules(app: Sphinx, docname: str, text: list[str]) -> None:
         text[0] = text[0].replace(PLACE, documented(Path(app.srcdir) / "src" / PACKAGE))
 
 
+def _lighten(app: Sphinx, docname: str, template: str, context: dict[str, Any], document: Any) -> None:
+    """Leave out the tags round single words and signs of signatures, two of three on the page, which nothing styles."""
+    for _ in range(2) if docname == PAGE else ():  # one may stand in another
+        context["body"] = re.sub(r'<span class="(?:pre|n|p|w)">([^<]*)</span>', r"\1", context["body"])
+
+
 def _skip(app: Sphinx, what: str, name: str, member: Any, skip: bool, options: Any) -> bool | None:
     """What Python itself says of a tuple's fields tells nobody anything."""
     return True if (getattr(member, "__doc__", None) or "").startswith("Alias for field number") else None
@@ -149,8 +157,11 @@ def _name_defaults(
 def _show_equations(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
     """A paragraph that is indented, and is no list, is an equation or code, and is shown as it is written.
 
-    What a paper's folder says is left out, for its module, which stands before it, says the same and more.
+    What a paper's folder says is left out, for its module, which stands before it, says the same and more. What stands
+    before a colon in the sentence of a property is no type, though napoleon takes it for one.
     """
+    if what == "property" and (kind := next((line for line in lines if line.startswith(":type: ")), "")):
+        lines[:] = [f"{kind.removeprefix(':type: ')}: {lines[0]}", *(line for line in lines[1:] if line != kind)]
     if what == "module" and name.startswith(f"{PACKAGE}.papers.") and not name.endswith(".model"):
         lines.clear()
     paragraphs = "\n".join(lines).split("\n\n")

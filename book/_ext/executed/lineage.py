@@ -121,7 +121,7 @@ def _line(start: tuple[float, float], end: tuple[float, float], step: Step, labe
 
 
 def _words(step: Step, page: Callable[[str], str]) -> str:
-    taken = ", ".join(f"`{name}`" for name in step.imports)
+    taken = ", ".join(f"`{name}`" for name in step.imports if not name.startswith("_"))
     return f"- {{doc}}`/{page(step.child)}` on {{doc}}`/{page(step.parent)}`: {step.change}." + (
         f" Its module imports {taken}." if taken else ""
     )

@@ -16,11 +16,11 @@ COLUMNS = (
     "takes",
     "95 %",
     "we aim at",
+    "memory",
     "of the limit",
     "ours, ms",
     "inputs",
     "threads",
-    "memory",
     "ours against itself",
 )
 GPU = ("model", "numbers", "run", "kernel", "timm takes", "95 %", "ours, ms")
@@ -192,10 +192,10 @@ def _cells(row: Row, goal: float | None) -> list[Cell]:
         Cell(f"{ratio:.2f}", ratio),
         Cell(f"{low:.2f} to {high:.2f}"),
         Cell("–" if goal is None else f"{goal:.2f}{mark}", goal),
+        Cell(f"{memory:.2f}", memory),
         Cell(f"{row['share']:.0%}", row["share"]),
         Cell(f"{row['seconds'] * 1e3:.1f}", row["seconds"]),
         Cell(f"{row['batch']}", row["batch"]),
         Cell(f"{row['threads']}", row["threads"]),
-        Cell(f"{memory:.2f}", memory),
         _interval(row["control"]),
     ]
