@@ -133,10 +133,16 @@ def _write_modules(app: Sphinx, docname: str, text: list[str]) -> None:
         text[0] = text[0].replace(PLACE, documented(Path(app.srcdir) / "src" / PACKAGE))
 
 
+_WORD = re.compile(
+    r'<span class="(?:pre|[nopsw]|default_value|colon|sig-return(?:-icon|-typehint)?)">((?:[^<]|</?a\b[^>]*>)*)</span>'
+)
+
+
 def _lighten(app: Sphinx, docname: str, template: str, context: dict[str, Any], document: Any) -> None:
-    """Leave out the tags round single words and signs of signatures, two of three on the page, which nothing styles."""
-    for _ in range(2) if docname == PAGE else ():  # one may stand in another
-        context["body"] = re.sub(r'<span class="(?:pre|n|p|w)">([^<]*)</span>', r"\1", context["body"])
+    """Leave out the tags round single words and signs of signatures, most of the page's, which nothing styles."""
+    found = docname == PAGE
+    while found:  # one may stand in another
+        context["body"], found = _WORD.subn(r"\1", context["body"])
 
 
 def _skip(app: Sphinx, what: str, name: str, member: Any, skip: bool, options: Any) -> bool | None:

@@ -12,6 +12,7 @@ RECORDS = Path(__file__).parents[3] / "benchmarks/records"  # in a checkout: the
 COLUMNS = (
     "model",
     "work",
+    "inputs",
     "quickest peer",
     "takes",
     "95 %",
@@ -19,7 +20,6 @@ COLUMNS = (
     "memory",
     "of the limit",
     "ours, ms",
-    "inputs",
     "threads",
     "ours against itself",
 )
@@ -188,6 +188,7 @@ def _cells(row: Row, goal: float | None) -> list[Cell]:
     return [
         Cell(row["case"]),
         Cell(kind(row) + ", memory kept" * row["kept"]),
+        Cell(f"{row['batch']}", row["batch"]),
         Cell(peer),
         Cell(f"{ratio:.2f}", ratio),
         Cell(f"{low:.2f} to {high:.2f}"),
@@ -195,7 +196,6 @@ def _cells(row: Row, goal: float | None) -> list[Cell]:
         Cell(f"{memory:.2f}", memory),
         Cell(f"{row['share']:.0%}", row["share"]),
         Cell(f"{row['seconds'] * 1e3:.1f}", row["seconds"]),
-        Cell(f"{row['batch']}", row["batch"]),
         Cell(f"{row['threads']}", row["threads"]),
         _interval(row["control"]),
     ]
