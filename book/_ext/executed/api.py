@@ -140,7 +140,7 @@ _WORD = re.compile(
 
 def _lighten(app: Sphinx, docname: str, template: str, context: dict[str, Any], document: Any) -> None:
     """Leave out the tags round single words and signs of signatures, most of the page's, which nothing styles."""
-    found = docname == PAGE
+    found = int(docname == PAGE)
     while found:  # one may stand in another
         context["body"], found = _WORD.subn(r"\1", context["body"])
 
