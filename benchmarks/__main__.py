@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +46,14 @@ def main(arguments: list[str] | None = None) -> int:
         if not path.exists():
             parser.error(f"nothing is recorded in {path}: run without --quick first")
         return quick(clock, json.loads(path.read_text()), options.only, seconds=options.seconds)
-    measured = partial(measure, clock, options.only)
     if options.decoding or options.training:
-        measured = partial(write if options.decoding else learn, clock)
-    found = measured(seconds=options.seconds)
-    write_record(path, found)
+        write_record(path, (write if options.decoding else learn)(clock, seconds=options.seconds))
+        return 0
+    before = json.loads(path.read_text()) if options.only != [*CASES] and path.exists() else None
+    if before and (unlike := unlike_here(before, clock)):
+        parser.error(f"{path} is of {unlike}: measure all cases, or name another file as --results")
+    found = measure(clock, options.only, seconds=options.seconds)
+    write_record(path, joined(before, found) if before else found)
     return 0
 
 
@@ -66,6 +69,27 @@ def measure(clock: Clock, names: list[str], *, seconds: float) -> dict[str, Any]
         "goals": {name: dict(CASES[name].goals) for name in names},
         "rows": rows,
         "growth": growth,
+    }
+
+
+def unlike_here(recorded: dict[str, Any], clock: Clock) -> str:
+    """The machine or the versions of a record where they are not those of now; empty where they are."""
+    here, there = kind(machine(clock.device)), kind(recorded["machine"])
+    versions = {name: was for name, was in recorded["versions"].items() if version(name) != was}
+    return there if here != there else ", ".join(f"{name} {was}" for name, was in versions.items())
+
+
+def joined(before: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """A record with some cases measured once more; ``since`` says which, when, and of what commit."""
+    again, order = found["goals"].keys(), [*CASES]
+    rows = [row for row in before["rows"] if row["case"] not in again] + found["rows"]
+    since = [{**run, "cases": [case for case in run["cases"] if case not in again]} for run in before.get("since", [])]
+    since.append({**{name: found[name] for name in ("commit", "date", "minutes")}, "cases": [*again]})
+    return {
+        **before,
+        "goals": before["goals"] | found["goals"],
+        "rows": sorted(rows, key=lambda row: order.index(row["case"])),
+        "since": [run for run in since if run["cases"]],
     }
 
 

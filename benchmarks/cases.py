@@ -23,7 +23,7 @@ from benchmarks import peers
 from benchmarks.peers import Peer
 
 INFERENCE, TRAINING = "inference", "training"
-CHUNKED, COMPILED = "inference, in chunks", "inference, compiled"  # of ``speed.kind``
+CHUNKED, COMPILED, COMPILED_TRAINING = "inference, in chunks", "inference, compiled", "training, compiled"
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class Case:
         build: makes ours.
         peers: by library, what makes the peer from ours.
         shape: of one input.
-        goals: how many times as long the quickest peer should take at least, by kind of work.
+        goals: how many times as long the quickest peer should take at least, by ``speed.kind``.
         batches: how many inputs at once, by kind of work, on as many threads as the machine has; on one thread only
             inference, of the first of them.
         quick: the batch of the quick check.
         chunks: whether it is timed in chunks, too.
         aside: whether inference is timed on one thread and with memory kept, too.
-        compiled: how many inputs at once in compiled inference; most of ``batches`` when empty.
+        compiled: how many inputs at once when compiled, by kind of work; inference of most of ``batches`` when empty.
         counted: makes the model whose multiply-accumulates are the work, where ours does more for its kernel's sake.
     """
 
@@ -54,7 +54,7 @@ class Case:
     quick: int = 8
     chunks: bool = True
     aside: bool = True
-    compiled: tuple[int, ...] = ()
+    compiled: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     counted: Callable[[], nn.Module] | None = None
 
     def model(self) -> nn.Module:
@@ -88,12 +88,13 @@ _BLOCK: dict[str, Any] = {"shape": (256, 64, 64), "batches": {INFERENCE: (1, 2),
 _BLOCK |= {"goals": {INFERENCE: 1.3, TRAINING: 1.3, COMPILED: 1.0}, "chunks": False}
 
 
-def _goals(ratio: float) -> dict[str, float]:
-    """The same for every kind of work."""
-    return dict.fromkeys((INFERENCE, TRAINING, COMPILED), ratio)
+def _beside_timm(key: str, build: Callable[[], nn.Module], name: str, *, goal: float) -> Case:
+    """One goal for every kind of work; compiled also in training, and nothing aside."""
+    goals = dict.fromkeys((INFERENCE, TRAINING, COMPILED, COMPILED_TRAINING), goal)
+    batches = {INFERENCE: (1, 8), TRAINING: (1, 8)}
+    return Case(key, build, {"timm": peers.timm(name)}, goals=goals, chunks=False, aside=False, compiled=batches)
 
 
-_EACH: dict[str, Any] = {"chunks": False, "aside": False, "compiled": (1, 8)}
 CASES = {
     "ViT-B/16": Case(
         "vit",
@@ -158,34 +159,10 @@ CASES = {
         },
         goals={INFERENCE: 1.0, TRAINING: 1.0, CHUNKED: 1.25, COMPILED: 1.0},
     ),
-    "CaiT-XXS24": Case(
-        "cait",
-        partial(cait, "XXS24", drop_path=0.0),
-        {"timm": peers.timm("cait_xxs24_224")},
-        goals=_goals(1.0),
-        **_EACH,
-    ),
-    "TNT-S": Case(
-        "tnt",
-        partial(tnt, "tnt_s", drop_path=0.0),
-        {"timm": peers.timm("tnt_s_patch16_224")},
-        goals=_goals(1.6),
-        **_EACH,
-    ),
-    "Twins-SVT-S": Case(
-        "twins",
-        partial(twins, "twins_svt_small", drop_path=0.0),
-        {"timm": peers.timm("twins_svt_small")},
-        goals=_goals(1.4),
-        **_EACH,
-    ),
-    "NesT-T": Case(
-        "nest",
-        partial(nest, "nest_t", drop_path=0.0),
-        {"timm": peers.timm("nest_tiny_jx")},
-        goals=_goals(1.4),
-        **_EACH,
-    ),
+    "CaiT-XXS24": _beside_timm("cait", partial(cait, "XXS24", drop_path=0.0), "cait_xxs24_224", goal=1.0),
+    "TNT-S": _beside_timm("tnt", partial(tnt, "tnt_s", drop_path=0.0), "tnt_s_patch16_224", goal=1.6),
+    "Twins-SVT-S": _beside_timm("twins", partial(twins, "twins_svt_small", drop_path=0.0), "twins_svt_small", goal=1.4),
+    "NesT-T": _beside_timm("nest", partial(nest, "nest_t", drop_path=0.0), "nest_tiny_jx", goal=1.4),
     "Non-local block": Case(
         "non_local",
         partial(NonLocal, 256),

@@ -42,8 +42,8 @@ class Setting(NamedTuple):
 def settings(case: Case, device: torch.device, threads: int) -> Iterator[Setting]:
     """All settings of a case: CUDA in two sorts of numbers, eager and compiled, each with 64 inputs, too.
 
-    On a CPU inference is also timed on one thread, with memory kept, in chunks, and compiled. The first of each kind of
-    work is that of most inputs.
+    On a CPU inference is also timed on one thread, with memory kept, in chunks, and compiled, of some cases training
+    compiled, too. The first of each kind of work is that of most inputs.
     """
     for work, batches in case.batches.items():
         first = max(batches)
@@ -57,9 +57,8 @@ def settings(case: Case, device: torch.device, threads: int) -> Iterator[Setting
                     yield Setting(work, first, threads, "float32", kept=True, chunked=in_chunks)
             if work == INFERENCE and case.chunks:
                 yield Setting(work, first, threads, "float32", chunked=True)
-            if work == INFERENCE:
-                compiled = reversed(case.compiled or (first,))
-                yield from (Setting(work, batch, threads, "float32", compiled=True) for batch in compiled)
+            compiled = (case.compiled or {INFERENCE: (first,)}).get(work, ())
+            yield from (Setting(work, batch, threads, "float32", compiled=True) for batch in sorted(compiled)[::-1])
             continue
         for batch in (*ordered, 64):
             for dtype in ("float32", "bfloat16"):

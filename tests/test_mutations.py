@@ -15,9 +15,15 @@ from tests.planting import ROOT, Fault, outcomes
 CORE = {
     "the scores are not divided by the root of the width": Fault(
         "nn/attention.py",
-        "q.shape[-1] ** -0.5 if scale is None",
-        "1.0 if scale is None",
+        "(q.shape[-1] ** -0.5 if scale is None",
+        "(1.0 if scale is None",
         "nn/test_attention.py::test_the_scores_are_divided_by_the_root_of_the_width",
+    ),
+    "a compiler is given the equation however many keys there are": Fault(
+        "nn/attention.py",
+        " and k.shape[-2] <= 64",
+        "",
+        "nn/test_attention.py::test_a_compiler_for_a_cpu_is_given_the_equation_where_keys_are_few",
     ),
     "the mask is dropped": Fault(
         "nn/attention.py",

@@ -1,10 +1,12 @@
 """The harness: the order of samples, ratios and intervals, memory, equality first, and the quick check."""
 
 import gc
+import itertools
 import json
 import math
 import os
 import platform
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -156,9 +158,8 @@ def test_settings_name_threads_on_a_cpu_and_numbers_and_compilation_on_cuda():
     cuda = set(settings(case, torch.device("cuda"), 2))
     assert {(s.dtype, s.compiled) for s in cuda} == {(d, c) for d in ("float32", "bfloat16") for c in (False, True)}
     assert all(s.threads is None for s in cuda)
-    each = [*settings(CASES["TNT-S"], CPU, 2)]
-    kinds = ((INFERENCE, False), (INFERENCE, True), (TRAINING, False))
-    assert sorted((s.work, s.compiled, s.batch) for s in each) == [(*kind, batch) for kind in kinds for batch in (1, 8)]
+    each = sorted((s.work, s.compiled, s.batch) for s in settings(CASES["TNT-S"], CPU, 2))
+    assert each == [*itertools.product((INFERENCE, TRAINING), (False, True), (1, 8))]
 
 
 @pytest.fixture
@@ -345,6 +346,34 @@ def test_the_quick_check_does_not_pass_when_nothing_could_be_compared(recorded, 
     torch.set_num_threads(torch.get_num_threads() + 1)
     assert command.main(arguments) == 1
     assert "nothing recorded for" in capsys.readouterr().out
+
+
+def test_cases_that_are_measured_again_take_the_place_of_their_rows(tmp_path, monkeypatch):
+    file, now = tmp_path / "record.json", {"day": 1}
+
+    def measured(clock, names, *, seconds):
+        rows = [{"case": name, "seconds": now["day"]} for name in names]
+        found = {"date": now["day"], "minutes": 3, "rows": rows, "goals": {name: {} for name in names}, "growth": [1]}
+        return command.provenance(CPU, 0) | found
+
+    monkeypatch.setattr(command, "measure", measured)
+    shell = ["--device", "cpu", "--results", str(file)]
+    for now["day"], names in ((1, [*CASES]), (2, ["TNT-S", "PVT-Small"]), (3, ["TNT-S"])):
+        assert command.main([*shell, "--only", *names]) == 0
+    found = json.loads(file.read_text())
+    days = dict.fromkeys(CASES, 1) | {"PVT-Small": 2, "TNT-S": 3}
+    assert [(row["case"], row["seconds"]) for row in found["rows"]] == [*days.items()]
+    assert [(run["date"], run["cases"]) for run in found["since"]] == [(2, ["PVT-Small"]), (3, ["TNT-S"])]
+    assert (found["date"], found["growth"]) == (1, [1])
+
+
+@pytest.mark.parametrize(("part", "value"), [("machine", {"device": "an abacus"}), ("versions", {"torch": "0.1"})])
+def test_cases_measured_elsewhere_or_with_other_versions_are_not_joined(tmp_path, capsys, part, value):
+    file = tmp_path / "record.json"
+    file.write_text(json.dumps(command.provenance(CPU, 0) | {part: value, "rows": [], "goals": {}}))
+    with pytest.raises(SystemExit):
+        command.main(["--device", "cpu", "--results", str(file), "--only", "TNT-S"])
+    assert re.search(r"is of (an abacus|torch 0.1): measure all cases", capsys.readouterr().err)
 
 
 def test_without_a_record_the_quick_check_says_so(tmp_path, capsys):

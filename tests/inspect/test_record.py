@@ -217,6 +217,18 @@ def test_a_compiled_model_is_recorded_also_when_it_was_compiled_before(backend, 
         torch.testing.assert_close(compiled(x), before)
 
 
+def test_heads_whose_few_keys_a_compiler_gets_written_out_are_recorded_as_they_are(unchecked):
+    torch.compiler.reset()
+    model, x = MultiHeadAttention(8, heads=2).eval(), torch.randn(3, 5, 8)
+    with torch.no_grad(), record_attention(model) as alone:
+        model(x)
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    with torch.no_grad(), record_attention(compiled) as maps:
+        compiled(x)
+    assert [weights.shape for weights in maps.values()] == [(3, 2, 5, 5)]
+    torch.testing.assert_close([*maps.values()], [*alone.values()])
+
+
 class Fused(nn.Module):
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return F.scaled_dot_product_attention(q, k, v)

@@ -1,5 +1,7 @@
 """The two faces of softmax attention, and its heads."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -160,3 +162,48 @@ def test_heads_drop_weights_in_training_only():
     torch.testing.assert_close(found, ours.output(dropped.transpose(1, 2).flatten(2)))
     whole = attention(q, k, v)
     torch.testing.assert_close(ours.eval()(x), ours.output(whole.transpose(1, 2).flatten(2)))
+
+
+def captured(call, *inputs):
+    """What a compiled function gives, and the code of its graph."""
+    torch.compiler.reset()
+    graphs = []
+
+    def backend(graph, _):
+        graphs.append(graph.code)
+        return graph.forward
+
+    return torch.compile(call, backend=backend, fullgraph=True)(*inputs), "".join(graphs)
+
+
+@pytest.mark.parametrize(
+    ("keys", "options", "written"),
+    [
+        (64, {}, True),
+        (65, {}, False),
+        (64, {"scale": 0.3}, True),
+        (64, {"mask": torch.ones(64, dtype=torch.bool)}, False),
+        (64, {"dtype": torch.bfloat16}, False),
+    ],
+)
+def test_a_compiler_for_a_cpu_is_given_the_equation_where_keys_are_few(keys, options, written, unchecked):
+    dtype = options.pop("dtype", torch.float32)
+    q, k, v = (torch.randn(2, 3, n, 8, dtype=dtype) for n in (5, keys, keys))
+    out, code = captured(partial(attention, **options), q, k, v)
+    assert ("softmax" in code, "scaled_dot_product" in code) == (written, not written)
+    torch.testing.assert_close(out, attention(q, k, v, **options))
+
+
+def test_compiled_attention_drops_weights_and_enlarges_the_others(unchecked):
+    q, k = torch.randn(2, 4, 50, 8)
+    whole = attention_weights(q, k)
+    out, _ = captured(partial(attention, dropout=0.5), q, k, torch.eye(50).expand(4, 50, 50))
+    dropped = out == 0
+    assert 0.4 < dropped.float().mean() < 0.6
+    torch.testing.assert_close(out[~dropped], 2 * whole[~dropped])
+
+
+def test_what_is_exported_keeps_the_fused_attention():
+    model = MultiHeadAttention(8, heads=2).eval()
+    graph = torch.export.export(model, (torch.randn(1, 5, 8),)).graph
+    assert any("scaled_dot_product" in str(node.target) for node in graph.nodes)

@@ -64,6 +64,8 @@ def attention(
     The fused kernel has first derivatives, backwards. For second ones, as of a penalty on gradients, and for forward
     mode, as in ``torch.func.jvp``, call the model under PyTorch's math kernel, which holds the matrix:
     ``with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH): ...``.
+
+    A compiler on a CPU is given the equation itself where keys are few, as in a window: its own kernels are faster.
     """
     _check_widths(q, k)
     _check_mask(mask, q, k)
@@ -71,6 +73,9 @@ def attention(
         raise ValueError(f"{k.shape[-2]} keys but {v.shape[-2]} values: each key needs exactly one value")
     if mask is not None and mask.ndim < 2:  # the fused kernel needs two axes
         mask = mask.expand(1, k.shape[-2])
+    if mask is None and _compiled_for_few(k):
+        weights = (q * (scale if scale is not None else q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).softmax(-1)
+        return (F.dropout(weights, dropout) if dropout else weights) @ v
     mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, attn_mask=mask, scale=scale)
     if mask is not None and mask.requires_grad and torch.compiler.is_exporting():
         # kernels lay their output out differently, and which one runs depends on gradients: exporters mix them up
@@ -143,6 +148,13 @@ class MultiHeadAttention(OwnLayers):
         q = rearrange(self.query(x), "b n (h d) -> b h n d", h=self.heads)
         mixed = attention(q, k, v, mask=mask, dropout=self.attention_dropout.rate)
         return self.output(rearrange(mixed, "b h n d -> b n (h d)"))
+
+
+def _compiled_for_few(k: Tensor) -> bool:
+    """Whether a compiler is at work for a CPU, in single precision, and there are at most 64 keys; not an exporter."""
+    if not torch.compiler.is_compiling() or torch.compiler.is_exporting():
+        return False
+    return k.device.type == "cpu" and k.dtype == torch.float32 and k.shape[-2] <= 64
 
 
 def _check_widths(q: Tensor, k: Tensor) -> None:

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ from torch import nn
 from attention_notes.claims import close, load_facts
 from attention_notes.inspect import count_macs, count_parameters, record_attention
 from attention_notes.nn.attention import attention_weights
+from attention_notes.nn.block import PreNormBlock
 from attention_notes.nn.mlp import MLP
 from attention_notes.papers.pvt import (
     V1,
@@ -486,3 +487,20 @@ def test_transformers_cannot_run_version_one_at_another_size():
     theirs = huggings(PvtForImageClassification, PvtConfig, sequence_reduction_ratios=(3, 2, 2, 1), image_size=64)
     with pytest.raises(RuntimeError):
         theirs(torch.randn(1, CHANNELS, 96, 64))
+
+
+def test_the_tokens_of_a_block_stand_in_a_row_and_the_numbers_are_those_of_any_block():
+    """In a map that compilers lay out for convolutions, every norm would read its tokens in strides."""
+    parts = {"attention": SpatialReductionAttention(6, heads=2, reduction=StridedReduction(6, ratio=2))}
+    block = randomised(Block(6, **parts, mlp=ConvFeedForward(6, hidden=11), layer_scale=0.5, drop_path=0.5))
+    x, axes = torch.randn(3, 4, 6, 6, requires_grad=True), []
+    for norm in (block.attention_norm, block.mlp_norm):
+        norm.register_forward_hook(lambda module, given, out: axes.append(out.ndim))
+    found = []
+    for forward in (block.forward, partial(PreNormBlock.forward, block)):
+        torch.manual_seed(1)
+        out = forward(x)
+        found.append((out, *torch.autograd.grad(out.square().sum(), x)))
+    assert axes == [3, 3, 4, 4]
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b)

@@ -28,7 +28,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attention_notes.nn.attention import MultiHeadAttention
-from attention_notes.nn.block import PreNormBlock as Block
+from attention_notes.nn.block import PreNormBlock
 from attention_notes.nn.checkpointing import Blocks
 from attention_notes.nn.drop_path import depth_rates
 from attention_notes.nn.initialise import OwnLayers, Start, initialise, truncated_normal, zero_bias
@@ -165,8 +165,8 @@ class SpatialReductionAttention(nn.Module):
 
     def forward(self, x: Float[Tensor, "b gy gx c"]) -> Float[Tensor, "b gy gx c"]:
         """Let the map look at its reduction."""
-        found = self.attend(rearrange(x, "b gy gx c -> b (gy gx) c"), self.reduction(x))
-        return rearrange(found, "b (gy gx) c -> b gy gx c", gy=x.shape[1])
+        grid, row = x.shape[1:3], x.flatten(1, 2)
+        return self.attend(row, self.reduction(row.unflatten(1, grid))).unflatten(1, grid)
 
 
 class ConvFeedForward(OwnLayers):
@@ -191,6 +191,22 @@ class ConvFeedForward(OwnLayers):
         """Lift each token, let it see its neighbours, bend it, and bring it back to its width."""
         lifted = self.depthwise(rearrange(self.gate(self.expand(x)), "b gy gx c -> b c gy gx"))
         return self.contract(F.gelu(rearrange(lifted, "b c gy gx -> b gy gx c")))
+
+
+class Block(PreNormBlock):
+    """A layer on a map, whose tokens stand in a row except where the attention and the perceptron need the map.
+
+    The numbers are those of ``PreNormBlock``. A compiler that meets a convolution takes the second axis of every map
+    for channels and lays the maps out for that; rows it leaves as they are.
+    """
+
+    def forward(self, z: Float[Tensor, "b gy gx c"]) -> Float[Tensor, "b gy gx c"]:
+        """Mix the tokens, then change each by itself."""
+        grid, row = z.shape[1:3], z.flatten(1, 2)
+        mixed = self.dropout(self.attention(self.attention_norm(row).unflatten(1, grid)).flatten(1, 2))
+        row = self.drop_path(self.attention_scale(mixed)) + row
+        changed = self.mlp(self.mlp_norm(row).unflatten(1, grid)).flatten(1, 2)
+        return (self.drop_path(self.mlp_scale(changed)) + row).unflatten(1, grid)
 
 
 class LearnedPositions(nn.Module):

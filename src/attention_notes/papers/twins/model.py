@@ -21,17 +21,17 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from attention_notes.nn.block import PreNormBlock as Block
 from attention_notes.nn.drop_path import depth_rates
 from attention_notes.nn.initialise import Start, initialise
 from attention_notes.nn.mlp import MLP
 from attention_notes.nn.norms import layer_norm
-from attention_notes.nn.protocols import Make, Pair, Tokens
+from attention_notes.nn.protocols import Make, Pair
 from attention_notes.nn.sizes import Size, pair
 from attention_notes.nn.variants import given, lookup
 from attention_notes.nn.windows import cut_windows, join_windows
 from attention_notes.papers.cpvt import PositionEncodingGenerator
 from attention_notes.papers.pvt import (
+    Block,
     PatchEmbedding,
     PyramidVisionTransformer,
     SpatialReductionAttention,
@@ -115,7 +115,7 @@ class EncodedBlock(Block):
         super().initialise(start)
         initialise(self.positions, start=start)
 
-    def forward(self, z: Tokens) -> Tokens:
+    def forward(self, z: Float[Tensor, "b gy gx c"]) -> Float[Tensor, "b gy gx c"]:
         """Mix the tokens, change each by itself, and tell places apart."""
         return self.positions(super().forward(z))
 
@@ -147,7 +147,7 @@ class MeanOfNorm(MeanPooling):
         super().__init__(dim)
         self.norm = layer_norm(dim)
 
-    def forward(self, z: Tokens) -> Float[Tensor, "b c"]:
+    def forward(self, z: Float[Tensor, "b gy gx c"]) -> Float[Tensor, "b c"]:
         """Normalise, then average over the tokens."""
         return super().forward(self.norm(z))
 
