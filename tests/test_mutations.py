@@ -15,8 +15,8 @@ from tests.planting import ROOT, Fault, outcomes
 CORE = {
     "the scores are not divided by the root of the width": Fault(
         "nn/attention.py",
-        "(q.shape[-1] ** -0.5 if scale is None",
-        "(1.0 if scale is None",
+        "transpose(-2, -1) * (q.shape[-1] ** -0.5",
+        "transpose(-2, -1) * (1.0",
         "nn/test_attention.py::test_the_scores_are_divided_by_the_root_of_the_width",
     ),
     "a compiler is given the equation however many keys there are": Fault(

@@ -2,6 +2,7 @@
 
 import json
 import re
+from html import unescape
 from importlib import import_module
 
 import pytest
@@ -47,6 +48,12 @@ def test_an_equation_stays_as_it_is_written_and_a_list_a_list(page):
     section = page[page.index('id="papers-vit"') :]
     assert re.search(r"<pre>(?:<span></span>)?z(?:'|&#39;)\s+= MSA\(LN\(z\)\) \+ z\nz(?:'|&#39;){2} = MLP", section)
     assert "<li><p>The head is the one linear layer" in section
+
+
+def test_a_sentence_of_a_property_with_a_colon_is_a_sentence(page):
+    words = unescape(re.sub("<[^>]+>", "", page))
+    assert "Rows and columns of every stage’s map: those of the patches, halved" in words
+    assert not re.search(r"\bType:\s+Rows and columns", words), "what stands before the colon"
 
 
 def test_a_name_of_the_package_is_found_by_the_search(site):

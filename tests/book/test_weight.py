@@ -70,6 +70,12 @@ def test_every_icon_is_drawn_when_the_site_is_built(site, name):
     assert re.findall(r'<(?:i|span) class="[^"]*\bfa-[^"]*"', text(site, name)) == []
 
 
+@pytest.mark.parametrize("name", [*PAGES, *NOT_LISTED])
+def test_a_page_has_no_more_elements_than_a_phone_lays_out_at_once(site, name):
+    """A page of 78,000 had 77 for performance in Lighthouse."""
+    assert len(re.findall(r"<[a-z]", text(site, name))) <= 25_000
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_says_what_it_is_about(site, name):
     said = told(site, name)

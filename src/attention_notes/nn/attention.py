@@ -74,13 +74,25 @@ def attention(
     if mask is not None and mask.ndim < 2:  # the fused kernel needs two axes
         mask = mask.expand(1, k.shape[-2])
     if mask is None and _compiled_for_few(k):
-        weights = (q * (scale if scale is not None else q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).softmax(-1)
-        return (F.dropout(weights, dropout) if dropout else weights) @ v
+        return written_out(q, k, v, scale=scale, dropout=dropout)
     mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, attn_mask=mask, scale=scale)
     if mask is not None and mask.requires_grad and torch.compiler.is_exporting():
         # kernels lay their output out differently, and which one runs depends on gradients: exporters mix them up
         mixed = mixed.clone(memory_format=torch.contiguous_format)
     return mixed
+
+
+def written_out(
+    q: Float[Tensor, "*b n d"],
+    k: Float[Tensor, "*b m d"],
+    v: Float[Tensor, "*b m dv"],
+    *,
+    scale: float | None = None,
+    dropout: float = 0.0,
+) -> Float[Tensor, "*b n dv"]:
+    """As ``attention``, by the equation itself: faster on a CPU where keys are few and gradients are recorded."""
+    weights = (q * (q.shape[-1] ** -0.5 if scale is None else scale) @ k.transpose(-2, -1)).softmax(-1)
+    return (F.dropout(weights, dropout) if dropout else weights) @ v
 
 
 class AttentionDropout(nn.Dropout):

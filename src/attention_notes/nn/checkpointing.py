@@ -5,6 +5,7 @@ Chen et al. 2016, Training Deep Nets with Sublinear Memory Cost, arXiv 1604.0617
 
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,18 +30,18 @@ class Blocks(nn.Sequential):
             x = self.run(block, x)
         return x
 
-    def run(self, block: nn.Module, x: Tensor) -> Tensor:
-        """Run one of the blocks."""
+    def run(self, block: nn.Module, *inputs: Any) -> Any:
+        """Run one of the blocks on what it is given."""
         if not (self.checkpointed and self.training and torch.is_grad_enabled()):
-            return block(x)
+            return block(*inputs)
         if torch.compiler.is_compiling():  # there, a buffer that moves is an output of the graph, and moves once
             if any(_remembers(module) for module in block.modules() if not isinstance(module, _BatchNorm)):
                 raise RuntimeError(  # unless it compiles a full graph, the compiler leaves this method alone then
                     f"{type(block).__name__} has running statistics that a compiler may move before the second run: "
                     "switch checkpointing off, or compile without fullgraph"
                 )
-            return checkpoint(block, x, use_reentrant=False)
-        return checkpoint(block, x, use_reentrant=False, context_fn=lambda: (nullcontext(), _AsBefore(block)))
+            return checkpoint(block, *inputs, use_reentrant=False)
+        return checkpoint(block, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), _AsBefore(block)))
 
 
 def _remembers(module: nn.Module) -> set[str]:

@@ -11,8 +11,8 @@ from torch import nn
 from attention_notes.claims import close, load_facts
 from attention_notes.inspect import count_macs, count_parameters
 from attention_notes.inspect.attention_maps import see
-from attention_notes.papers.tnt import TNT, VARIANTS, InnerBlock, TNTBlock, WordEmbedding, tnt
-from attention_notes.papers.vit import MeanPooling
+from attention_notes.papers.tnt import TNT, VARIANTS, InnerBlock, ShortAttention, TNTBlock, WordEmbedding, tnt
+from attention_notes.papers.vit import MeanPooling, SelfAttention
 from attention_notes.weights import layouts, load_weights, to_layout, to_timm
 
 # exact: timm's, and the authors' without what nothing reads
@@ -352,3 +352,32 @@ def test_wrong_sizes_are_refused_by_name(unchecked):
         small()(torch.randn(1, CHANNELS, 16, 42))
     assert WordEmbedding(6, image_size=32, patch=16, word=5).words == (4, 4)
     assert isinstance(small(), TNT)
+
+
+def test_short_attention_is_written_out_where_gradients_are_recorded_and_the_same_everywhere():
+    short = randomised(ShortAttention(12, heads=3, attention_dropout=0.5)).eval()
+    fused = SelfAttention(12, heads=3, attention_dropout=0.5).eval()
+    fused.load_state_dict(short.state_dict())
+    x = torch.randn(2, 7, 12, requires_grad=True)
+    outputs = [model(x) for model in (short, fused)]
+    names = [names_of(out) for out in outputs]
+    assert ["ScaledDotProduct" in name for name in names] == [False, True], names
+    slopes = [
+        torch.autograd.grad(out.square().sum(), [x, *model.parameters()])
+        for out, model in zip(outputs, (short, fused), strict=True)
+    ]
+    with torch.no_grad():
+        assert torch.equal(short(x), fused(x))
+    for a, b in zip((outputs[0], *slopes[0]), (outputs[1], *slopes[1]), strict=True):
+        torch.testing.assert_close(a, b)
+    assert not torch.equal(short.train()(x), outputs[0]), "drops weights in training"
+
+
+def names_of(out):
+    """The operations that made a tensor, by autograd's names."""
+    todo, seen = [out.grad_fn], []
+    while todo:
+        node = todo.pop()
+        seen.append(node.name())
+        todo += [before for before, _ in node.next_functions if before is not None]
+    return " ".join(seen)

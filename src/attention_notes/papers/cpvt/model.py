@@ -14,16 +14,14 @@ Departures:
 
 import math
 from collections.abc import Collection
-from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from attention_notes.nn.checkpointing import Blocks, _AsBefore
+from attention_notes.nn.checkpointing import Blocks
 from attention_notes.nn.initialise import OwnLayers, Start, initialise, truncated_normal, zero_bias
 from attention_notes.nn.protocols import Make, Pair, Stem, resize_stem
 from attention_notes.nn.sizes import Size, check_images
@@ -131,14 +129,8 @@ class Encoder(Blocks):
         return x
 
     def run(self, block: nn.Module, x: Tensor, *grid: int) -> Tensor:
-        """Run one of the blocks, and once more in the backward pass if ``checkpointed``, as ``Blocks`` does."""
-        if not isinstance(block, EncodedBlock):
-            return super().run(block, x)
-        if not (self.checkpointed and self.training and torch.is_grad_enabled()):
-            return block(x, *grid)
-        if torch.compiler.is_compiling():
-            return checkpoint(block, x, *grid, use_reentrant=False)
-        return checkpoint(block, x, *grid, use_reentrant=False, context_fn=lambda: (nullcontext(), _AsBefore(block)))
+        """Run one of the blocks; an ``EncodedBlock`` is told the grid."""
+        return super().run(block, x, *(grid if isinstance(block, EncodedBlock) else ()))
 
 
 class CPVT(VisionTransformer):

@@ -17,7 +17,6 @@ From that code itself:
 """
 
 import math
-from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -26,15 +25,15 @@ import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from attention_notes.nn.checkpointing import Blocks, _AsBefore
+from attention_notes.nn.attention import written_out
+from attention_notes.nn.checkpointing import Blocks
 from attention_notes.nn.initialise import Start, initialise, truncated_normal
 from attention_notes.nn.protocols import Make, Pair
 from attention_notes.nn.sizes import Size, check_images, pair
 from attention_notes.nn.variants import lookup
 from attention_notes.nn.vision import Indices, maps_after
-from attention_notes.papers.vit import Block, ClassToken, PatchEmbedding, VisionTransformer
+from attention_notes.papers.vit import Block, ClassToken, PatchEmbedding, SelfAttention, VisionTransformer
 from attention_notes.papers.vit.model import _check_size
 from attention_notes.weights.pretrained import pretrainable
 
@@ -160,6 +159,22 @@ class SentenceEmbedding(nn.Module):
         return words, self.aggregation(words)
 
 
+class ShortAttention(SelfAttention):
+    """Self-attention of sequences that are as short as a patch's words: written out where gradients are recorded.
+
+    The numbers are those of ``SelfAttention``. PyTorch's fused kernel for CPUs computes the weights a second time in
+    the backward pass, which takes longer than it takes to keep them where they are few.
+    """
+
+    def forward(self, z: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
+        """Let every token look at every token."""
+        if not torch.is_grad_enabled():
+            return super().forward(z)
+        q, k, v = rearrange(self.qkv(z), "b n (qkv h d) -> qkv b h n d", qkv=3, h=self.heads)
+        mixed = written_out(q, k, v, dropout=self.attention_dropout.rate)
+        return self.output(rearrange(mixed, "b h n d -> b n (h d)"))
+
+
 class InnerBlock(Block):
     """A layer over the words of each patch by itself, T_in (equations 6 and 7).
 
@@ -169,8 +184,8 @@ class InnerBlock(Block):
     The arguments are those of ``Block``; ``words`` are rows and columns of words in a patch.
     """
 
-    def __init__(self, dim: int, *, words: Pair, **options: Any) -> None:
-        super().__init__(dim, **options)
+    def __init__(self, dim: int, *, words: Pair, attention: Make = ShortAttention, **options: Any) -> None:
+        super().__init__(dim, attention=attention, **options)
         self.words = words
 
     def forward(self, words: Words) -> Words:
@@ -241,16 +256,8 @@ class TwoStreams(Blocks):
     def forward(self, x: Any) -> Any:
         """Run all blocks."""
         for block in self:
-            x = self.run(block, x)
+            x = self.run(block, *x)
         return x
-
-    def run(self, block: nn.Module, x: Any) -> Any:
-        """Run one of the blocks, and once more in the backward pass if ``checkpointed``, as ``Blocks`` does."""
-        if not (self.checkpointed and self.training and torch.is_grad_enabled()):
-            return block(*x)
-        if torch.compiler.is_compiling():
-            return checkpoint(block, *x, use_reentrant=False)
-        return checkpoint(block, *x, use_reentrant=False, context_fn=lambda: (nullcontext(), _AsBefore(block)))
 
 
 class TNT(VisionTransformer):
@@ -306,7 +313,7 @@ class TNT(VisionTransformer):
 
         def run(block: nn.Module, sentences: Tensor) -> Tensor:
             nonlocal words
-            words, sentences = self.blocks.run(block, (words, sentences))
+            words, sentences = self.blocks.run(block, words, sentences)
             return sentences
 
         return maps_after(self.blocks, sentences, out_indices, run=run, as_map=self._on_grid)

@@ -39,7 +39,8 @@ from attention_notes.papers.pvt import (
     StridedReduction,
 )
 from attention_notes.papers.pvt import start_v2 as start
-from attention_notes.papers.vit import MeanPooling, SelfAttention
+from attention_notes.papers.tnt import ShortAttention
+from attention_notes.papers.vit import MeanPooling
 from attention_notes.weights.pretrained import pretrainable
 
 
@@ -63,7 +64,7 @@ class LocallyGroupedAttention(nn.Module):
     def __init__(self, dim: int, *, heads: int, window: Size, attention_dropout: float = 0.0) -> None:
         super().__init__()
         self.window = pair(window)
-        self.attend = SelfAttention(dim, heads=heads, attention_dropout=attention_dropout)
+        self.attend = ShortAttention(dim, heads=heads, attention_dropout=attention_dropout)
 
     def initialise(self, start: Start) -> None:
         """Draw the maps of the attention."""
