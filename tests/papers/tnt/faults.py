@@ -29,8 +29,8 @@ FAULTS = {
     ),
     "words attend by the fused kernel in training, too": Fault(
         "papers/tnt/model.py",
-        "if not torch.is_grad_enabled():",
+        "if not self.training:",
         "if True:",
-        "papers/tnt/test_model.py::test_short_attention_is_written_out_where_gradients_are_recorded_and_the_same_everywhere",
+        "papers/tnt/test_model.py::test_short_attention_is_written_out_in_training_and_gives_the_same",
     ),
 }

@@ -160,7 +160,7 @@ class SentenceEmbedding(nn.Module):
 
 
 class ShortAttention(SelfAttention):
-    """Self-attention of sequences that are as short as a patch's words: written out where gradients are recorded.
+    """Self-attention of sequences that are as short as a patch's words: written out in training.
 
     The numbers are those of ``SelfAttention``. PyTorch's fused kernel for CPUs computes the weights a second time in
     the backward pass, which takes longer than it takes to keep them where they are few.
@@ -168,7 +168,7 @@ class ShortAttention(SelfAttention):
 
     def forward(self, z: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
         """Let every token look at every token."""
-        if not torch.is_grad_enabled():
+        if not self.training:
             return super().forward(z)
         q, k, v = rearrange(self.qkv(z), "b n (qkv h d) -> qkv b h n d", qkv=3, h=self.heads)
         mixed = written_out(q, k, v, dropout=self.attention_dropout.rate)
