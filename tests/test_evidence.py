@@ -303,6 +303,28 @@ def test_a_run_with_kernels_that_this_machine_has_not_stands_where_the_others_re
     assert evidence.read("some") == [{**wide, "code": "moved"}, {**other, "code": "moved"}]
 
 
+@pytest.mark.parametrize("others", [2, 1])
+def test_a_machine_that_chooses_other_kernels_by_itself_repeats_what_it_is_told_to(recorder, monkeypatch, others):
+    every = [("native", 0), ("AVX2", 0), ("SSE4", 0)]
+    monkeypatch.setattr(evidence, "RUNS", every)
+    monkeypatch.setattr(evidence, "REPEATED", every)
+    run, wider = evidence.child, {"native": "AVX512", "AVX2": "AVX2", "SSE4": "DEFAULT"}
+
+    def child(key, instructions, shift, mark):
+        return run(key, instructions, shift, mark) | {"kernels": wider[instructions]}
+
+    monkeypatch.setattr(evidence, "child", child)
+    evidence.record(["some"], 1)
+    narrow = [one | {"kernels": ["SVE", "AVX2", "DEFAULT"][i]} for i, one in enumerate(evidence.read("some"))]
+    narrow[2]["kernels"] = "DEFAULT" if others == 2 else "VSX"  # fewer than two would say too little
+    evidence.write("some", narrow)
+    monkeypatch.setattr(evidence, "current_hash", lambda key: "moved")
+    assert evidence.record(["some"], 1) == 0
+    stood = [one["kernels"] for one in evidence.read("some")] == ["SVE", "AVX2", "DEFAULT"]
+    assert stood == (others == 2)
+    assert {one["code"] for one in evidence.read("some")} == {"moved"}
+
+
 def test_of_a_statement_that_is_dropped_nothing_is_kept_and_the_other_runs_stand(recorder, monkeypatch):
     evidence.record(["some"], 1)
     more = [{**run, "values": {**run["values"], "some-other": {"loss": 2.0}}} for run in evidence.read("some")]
