@@ -27,10 +27,4 @@ FAULTS = {
         "F.pad(added, (0, 0, 0, before))",
         "papers/tnt/test_model.py::test_a_block_is_its_equations_written_out",
     ),
-    "words attend by the fused kernel in training, too": Fault(
-        "papers/tnt/model.py",
-        "if not self.training:",
-        "if True:",
-        "papers/tnt/test_model.py::test_short_attention_is_written_out_in_training_and_gives_the_same",
-    ),
 }

@@ -11,8 +11,8 @@ from torch import nn
 from attention_notes.claims import close, load_facts
 from attention_notes.inspect import count_macs, count_parameters
 from attention_notes.inspect.attention_maps import see
-from attention_notes.papers.tnt import TNT, VARIANTS, InnerBlock, ShortAttention, TNTBlock, WordEmbedding, tnt
-from attention_notes.papers.vit import MeanPooling, SelfAttention
+from attention_notes.papers.tnt import TNT, VARIANTS, InnerBlock, TNTBlock, WordEmbedding, tnt
+from attention_notes.papers.vit import MeanPooling
 from attention_notes.weights import layouts, load_weights, to_layout, to_timm
 
 # exact: timm's, and the authors' without what nothing reads
@@ -352,33 +352,3 @@ def test_wrong_sizes_are_refused_by_name(unchecked):
         small()(torch.randn(1, CHANNELS, 16, 42))
     assert WordEmbedding(6, image_size=32, patch=16, word=5).words == (4, 4)
     assert isinstance(small(), TNT)
-
-
-def test_short_attention_is_written_out_in_training_and_gives_the_same():
-    short = randomised(ShortAttention(12, heads=3))
-    fused = SelfAttention(12, heads=3)
-    fused.load_state_dict(short.state_dict())
-    x, found = torch.randn(2, 7, 12, requires_grad=True), []
-    assert torch.equal(short(x), fused(x))
-    for model, in_one in ((short.train(), False), (fused.train(), True)):
-        out = model(x)
-        assert ("ScaledDotProduct" in names_of(out)) == in_one
-        found.append((out, *torch.autograd.grad(out.square().sum(), [x, *model.parameters()])))
-    for a, b in zip(*found, strict=True):
-        torch.testing.assert_close(a, b)
-
-
-def test_short_attention_drops_weights_in_training_only():
-    short, x = ShortAttention(12, heads=3, attention_dropout=0.5).eval(), torch.randn(2, 7, 12)
-    assert torch.equal(short(x), short(x))
-    assert not torch.equal(short.train()(x), short(x))
-
-
-def names_of(out):
-    """The operations that made a tensor, by autograd's names."""
-    todo, seen = [out.grad_fn], []
-    while todo:
-        node = todo.pop()
-        seen.append(node.name())
-        todo += [before for before, _ in node.next_functions if before is not None]
-    return " ".join(seen)

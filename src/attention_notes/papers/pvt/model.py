@@ -165,8 +165,8 @@ class SpatialReductionAttention(nn.Module):
 
     def forward(self, x: Float[Tensor, "b gy gx c"]) -> Float[Tensor, "b gy gx c"]:
         """Let the map look at its reduction."""
-        grid, row = x.shape[1:3], x.flatten(1, 2)
-        return self.attend(row, self.reduction(row.unflatten(1, grid))).unflatten(1, grid)
+        gy, row = x.shape[1], _row(x)
+        return _map(self.attend(row, self.reduction(_map(row, gy))), gy)
 
 
 class ConvFeedForward(OwnLayers):
@@ -202,11 +202,11 @@ class Block(PreNormBlock):
 
     def forward(self, z: Float[Tensor, "b gy gx c"]) -> Float[Tensor, "b gy gx c"]:
         """Mix the tokens, then change each by itself."""
-        grid, row = z.shape[1:3], z.flatten(1, 2)
-        mixed = self.dropout(self.attention(self.attention_norm(row).unflatten(1, grid)).flatten(1, 2))
+        gy, row = z.shape[1], _row(z)
+        mixed = self.dropout(_row(self.attention(_map(self.attention_norm(row), gy))))
         row = self.drop_path(self.attention_scale(mixed)) + row
-        changed = self.mlp(self.mlp_norm(row).unflatten(1, grid)).flatten(1, 2)
-        return (self.drop_path(self.mlp_scale(changed)) + row).unflatten(1, grid)
+        changed = _row(self.mlp(_map(self.mlp_norm(row), gy)))
+        return _map(self.drop_path(self.mlp_scale(changed)) + row, gy)
 
 
 class LearnedPositions(nn.Module):
@@ -461,6 +461,14 @@ def pvt(
     model = PyramidVisionTransformer(stages, pooling=design.pooling(dim), dim=dim, num_classes=num_classes)
     model.initialise(design.start)
     return model
+
+
+def _row(tokens: Float[Tensor, "b gy gx c"]) -> Float[Tensor, "b n c"]:
+    return rearrange(tokens, "b gy gx c -> b (gy gx) c")
+
+
+def _map(row: Float[Tensor, "b n c"], gy: int) -> Float[Tensor, "b gy gx c"]:
+    return rearrange(row, "b (gy gx) c -> b gy gx c", gy=gy)
 
 
 def _grids(image: tuple[int, int], stages: int) -> list[tuple[int, int]]:

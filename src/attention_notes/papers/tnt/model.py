@@ -26,15 +26,15 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from attention_notes.nn.attention import written_out
 from attention_notes.nn.checkpointing import Blocks
 from attention_notes.nn.initialise import Start, initialise, truncated_normal
 from attention_notes.nn.protocols import Make, Pair
 from attention_notes.nn.sizes import Size, check_images, pair
 from attention_notes.nn.variants import lookup
 from attention_notes.nn.vision import Indices, maps_after
-from attention_notes.papers.vit import Block, ClassToken, PatchEmbedding, SelfAttention, VisionTransformer
+from attention_notes.papers.vit import Block, ClassToken, PatchEmbedding, VisionTransformer
 from attention_notes.papers.vit.model import _check_size
+from attention_notes.papers.vit.short import ShortAttention
 from attention_notes.weights.pretrained import pretrainable
 
 Words = Float[Tensor, "b n m c"]
@@ -157,22 +157,6 @@ class SentenceEmbedding(nn.Module):
         """Words and sentences."""
         words = self.words(images)
         return words, self.aggregation(words)
-
-
-class ShortAttention(SelfAttention):
-    """Self-attention of sequences that are as short as a patch's words: written out in training.
-
-    The numbers are those of ``SelfAttention``. PyTorch's fused kernel for CPUs computes the weights a second time in
-    the backward pass, which takes longer than it takes to keep them where they are few.
-    """
-
-    def forward(self, z: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
-        """Let every token look at every token."""
-        if not self.training:
-            return super().forward(z)
-        q, k, v = rearrange(self.qkv(z), "b n (qkv h d) -> qkv b h n d", qkv=3, h=self.heads)
-        mixed = written_out(q, k, v, dropout=self.attention_dropout.rate)
-        return self.output(rearrange(mixed, "b h n d -> b n (h d)"))
 
 
 class InnerBlock(Block):

@@ -39,8 +39,8 @@ from attention_notes.papers.pvt import (
     StridedReduction,
 )
 from attention_notes.papers.pvt import start_v2 as start
-from attention_notes.papers.tnt import ShortAttention
 from attention_notes.papers.vit import MeanPooling
+from attention_notes.papers.vit.short import ShortAttention
 from attention_notes.weights.pretrained import pretrainable
 
 
