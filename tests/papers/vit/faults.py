@@ -29,8 +29,8 @@ FAULTS = {
     ),
     "short sequences attend by the fused kernel in training, too": Fault(
         "papers/vit/short.py",
-        "if not self.training:",
-        "if True:",
+        "if short and self.training",
+        "if False",
         "papers/vit/test_short.py::test_short_attention_is_written_out_in_training_and_gives_the_same",
     ),
 }

@@ -1,5 +1,6 @@
 """Attention of short sequences: another way to the same numbers."""
 
+import pytest
 import torch
 
 from attention_notes.papers.vit import SelfAttention
@@ -18,6 +19,12 @@ def test_short_attention_is_written_out_in_training_and_gives_the_same():
         found.append((out, *torch.autograd.grad(out.square().sum(), [x, *model.parameters()])))
     for a, b in zip(*found, strict=True):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize(("tokens", "dtype"), [(65, torch.float32), (7, torch.bfloat16)])
+def test_longer_sequences_and_other_numbers_keep_the_fused_kernel_in_training(tokens, dtype):
+    x = torch.randn(2, tokens, 12, dtype=dtype)
+    assert "ScaledDotProduct" in names_of(ShortAttention(12, heads=3).to(dtype).train()(x))
 
 
 def test_short_attention_drops_weights_in_training_only():
