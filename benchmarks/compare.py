@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from multiprocessing import get_context
+from statistics import median
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
@@ -15,10 +16,11 @@ from torch import Tensor, nn
 from attention_notes.inspect import count_macs
 from attention_notes.nn.chunking import chunked
 from benchmarks.cases import CASES, INFERENCE, TRAINING, Case
-from benchmarks.timing import Clock, Work, interleaved, interval, peak_memory, profiled, ratio
+from benchmarks.timing import Clock, Work, across, interleaved, interval, peak_memory, profiled, quotients, ratio
 
 OURS, AGAIN = "ours", "ours again"
 KEEPING = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=68719476736"  # nothing freed goes back to the system
+PROCESSES = 3  # for each pair: a process keeps what sets it apart, as what its heap gives back, for all its rounds
 TOLERANCE = 1e-5  # of float32, in which all models are compared, whatever they are timed in
 
 
@@ -68,28 +70,49 @@ def settings(case: Case, device: torch.device, threads: int) -> Iterator[Setting
 def compare(
     name: str, setting: Setting, *, peers: Sequence[str], limits: Mapping[str, float], seconds: float
 ) -> dict[str, Any]:
-    """One row of the results: ours beside each of some peers, and beside itself."""
+    """One row of the results: ours beside each of some peers, and beside itself, each pair in several processes."""
     case = CASES[name]
-    others = [*peers, AGAIN]
-    found = {other: in_its_own_process(pair, name, other, setting, seconds, keeping=setting.kept) for other in others}
-    itself = found[AGAIN]
+    found = {other: in_processes(name, other, setting, seconds) for other in (*peers, AGAIN)}
+    itself, medians = found[AGAIN][0], [part["seconds"] for part in found[AGAIN]]
     return {
         "case": name,
         "key": case.key,
         **setting._asdict(),
-        "seconds": itself["seconds"],
-        "pairs": min(one["pairs"] for one in found.values()),
-        "ratios": {peer: found[peer]["ratio"] for peer in peers},
-        "control": itself["ratio"],
-        "memory": {OURS: itself["memory"], **{other: found[other]["memory"] for other in others if other != AGAIN}},
-        "share": least_seconds(case, setting, limits) / itself["seconds"],
+        "seconds": median(medians),
+        "processes": PROCESSES,
+        "pairs": min(sum(part["pairs"] for part in parts) for parts in found.values()),
+        "ratios": {peer: across([part["quotients"] for part in found[peer]]) for peer in peers},
+        "control": across([part["quotients"] for part in found[AGAIN]]),
+        "memory": {OURS: itself["memory"], **{peer: found[peer][0]["memory"] for peer in peers}},
+        "share": least_seconds(case, setting, limits) / median(medians),
         "profile": itself["profile"],
-        "apart": max(one["apart"] for one in found.values()),
+        "apart": max(part["apart"] for parts in found.values() for part in parts),
     }
 
 
-def pair(name: str, other: str, setting: Setting, seconds: float, rounds: int = 50) -> dict[str, Any]:
+def in_processes(name: str, other: str, setting: Setting, seconds: float) -> list[dict[str, Any]]:
+    """A pair as several processes find it, two rounds or more in each; the first looks at memory and operators, too."""
+    return [
+        in_its_own_process(
+            pair, name, other, setting, keeping=setting.kept, seconds=seconds / PROCESSES, least=2, inside=not i
+        )
+        for i in range(PROCESSES)
+    ]
+
+
+def pair(
+    name: str, other: str, setting: Setting, seconds: float, *, rounds: int = 50, least: int = 4, inside: bool = True
+) -> dict[str, Any]:
     """Ours in turns with one other: a peer, or a copy of itself.
+
+    Args:
+        name: of the case.
+        other: the peer.
+        setting: what is timed.
+        seconds: for all rounds.
+        rounds: how many there are at most.
+        least: how many there are however long they take.
+        inside: whether memory and operators are looked at, too.
 
     Raises:
         AssertionError: if the other does not give our outputs, or, in training, our gradients.
@@ -107,13 +130,14 @@ def pair(name: str, other: str, setting: Setting, seconds: float, rounds: int = 
     with ExitStack() as chunks:
         for model in ((ours, theirs) if other == AGAIN else (ours,)) if setting.chunked else ():
             chunks.enter_context(chunked(model))
-        samples = interleaved(works, clock, rounds=rounds, seconds=seconds)
+        samples = interleaved(works, clock, rounds=rounds, seconds=seconds, least=least)
         return {
             "seconds": interval(samples[OURS]).median,
             "pairs": len(samples[OURS]),
+            "quotients": quotients(samples[other], samples[OURS]),
             "ratio": ratio(samples[other], samples[OURS]),
-            "memory": peak_memory(works[other], clock.device),
-            "profile": profiled(works[OURS]) if other == AGAIN and clock.device.type == "cpu" else {},
+            "memory": peak_memory(works[other], clock.device) if inside else None,
+            "profile": profiled(works[OURS]) if inside and other == AGAIN and clock.device.type == "cpu" else {},
             "apart": apart,
         }
 

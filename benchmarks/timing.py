@@ -5,12 +5,15 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from statistics import median
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 Work = Callable[[], object]
+ENDS = torch.tensor([0.025, 0.975], dtype=torch.float64)
 
 
 class Interval(NamedTuple):
@@ -62,13 +65,13 @@ class Clock:
 
 
 def interleaved(
-    works: Mapping[str, Work], clock: Clock, *, rounds: int, seconds: float = math.inf
+    works: Mapping[str, Work], clock: Clock, *, rounds: int, seconds: float = math.inf, least: int = 4
 ) -> dict[str, list[float]]:
     """Seconds of every work, twice in every round.
 
     A round goes through the works and back again (A B B A), so that what drifts meanwhile, such as the machine's clock,
     falls on all alike; and each round begins with another work, so that none is always the first. It ends early once
-    ``seconds`` are over, but not before the fourth round.
+    ``seconds`` are over, but not before the round ``least``.
     """
     repeats = {name: clock.repeats(work) for name, work in works.items()}
     samples: dict[str, list[float]] = {name: [] for name in works}
@@ -77,7 +80,7 @@ def interleaved(
     gc.disable()
     try:
         for done in range(rounds):
-            if done >= 4 and time.perf_counter() >= until:
+            if done >= least and time.perf_counter() >= until:
                 break
             order = names[done % len(names) :] + names[: done % len(names)]
             there = {name: clock.once(works[name], repeats[name]) for name in order}
@@ -93,16 +96,31 @@ def interleaved(
 
 def interval(values: Sequence[float], *, resamples: int = 2000) -> Interval:
     """The median and what 95 % of the medians of resamples lie between."""
-    data = torch.tensor(values, dtype=torch.float64)
-    drawn = torch.randint(len(data), (resamples, len(data)), generator=torch.Generator().manual_seed(0))
-    medians = data[drawn].quantile(0.5, dim=1)
-    low, high = medians.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    return Interval(data.quantile(0.5).item(), low, high)
+    low, high = _medians(values, resamples, torch.Generator().manual_seed(0)).quantile(ENDS).tolist()
+    return Interval(median(values), low, high)
+
+
+def quotients(of: Sequence[float], to: Sequence[float]) -> list[float]:
+    """How many times as long one took as the other, pair by pair."""
+    return [a / b for a, b in zip(of, to, strict=True)]
 
 
 def ratio(of: Sequence[float], to: Sequence[float]) -> Interval:
-    """How many times as long one took as the other, pair by pair."""
-    return interval([a / b for a, b in zip(of, to, strict=True)])
+    """How many times as long one took as the other, with pairs from one process."""
+    return interval(quotients(of, to))
+
+
+def across(processes: Sequence[Sequence[float]], *, resamples: int = 2000) -> Interval:
+    """The median of the medians of several processes, and what 95 % of those of resamples lie between.
+
+    Processes are drawn first, then values in each, so that what sets a process apart for as long as it lives, as the
+    state of its heap, is in the interval.
+    """
+    drawn, count = torch.Generator().manual_seed(0), len(processes)
+    slots = torch.stack([_medians(values, resamples * count, drawn) for values in processes]).view(count, resamples, -1)
+    chosen = torch.randint(count, (1, resamples, count), generator=drawn)
+    low, high = slots.gather(0, chosen)[0].quantile(0.5, dim=1).quantile(ENDS).tolist()
+    return Interval(median([median(values) for values in processes]), low, high)
 
 
 def peak_memory(work: Work, device: torch.device) -> int:
@@ -120,6 +138,12 @@ def peak_memory(work: Work, device: torch.device) -> int:
     moves = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
     held = torch.tensor([bytes_ for _, bytes_ in moves]).cumsum(0)
     return max(int(held.max()), 0) if len(held) else 0
+
+
+def _medians(values: Sequence[float], resamples: int, drawn: torch.Generator) -> Tensor:
+    """The medians of resamples."""
+    data = torch.tensor(values, dtype=torch.float64)
+    return data[torch.randint(len(data), (resamples, len(data)), generator=drawn)].quantile(0.5, dim=1)
 
 
 KINDS = {  # the first that fits, of PyTorch's operators

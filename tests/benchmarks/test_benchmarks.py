@@ -24,7 +24,7 @@ from benchmarks.cases import CASES, INFERENCE, TRAINING
 from benchmarks.compare import Setting, compare, pair, settings
 from benchmarks.decoding import decode
 from benchmarks.growth import FORMS, exponent, grow
-from benchmarks.timing import Clock, interleaved, interval, peak_memory, ratio
+from benchmarks.timing import Clock, across, interleaved, interval, peak_memory, ratio
 
 CPU = torch.device("cpu")
 LIMITS = {"operations": 1e11, "bytes": 1e10}
@@ -81,6 +81,7 @@ def test_it_ends_with_the_time_but_not_before_the_fourth_round(ticking):
         ticking[0] += 1.0
 
     assert len(interleaved({"a": work}, Clock(CPU), rounds=50, seconds=0)["a"]) == 8
+    assert len(interleaved({"a": work}, Clock(CPU), rounds=50, seconds=0, least=2)["a"]) == 4
     assert len(interleaved({"a": work}, Clock(CPU), rounds=50, seconds=20)["a"]) == 20
 
 
@@ -96,6 +97,44 @@ def test_an_interval_holds_the_true_median_about_as_often_as_it_says():
     held = [interval(torch.randn(15, generator=drawn).tolist()) for _ in range(300)]
     assert 0.88 < sum(low < 0 < high for _, low, high in held) / 300 <= 1.0
     assert interval([3.0] * 5) == (3.0, 3.0, 3.0)
+
+
+def test_an_interval_across_processes_holds_what_sets_them_apart():
+    narrow = [[middle + i / 10_000 for i in range(-9, 10)] for middle in (0.97, 1.0, 1.02)]
+    median, low, high = across(narrow)
+    assert (median, low, high) == (1.0, pytest.approx(0.97, abs=1e-3), pytest.approx(1.02, abs=1e-3))
+    alone = interval([value for process in narrow for value in process])
+    assert alone.high - alone.low < 0.003, "pairs taken for independent say that they know more"
+    assert across([[0.9, 1.0, 1.1, 1.2]]).median == interval([0.9, 1.0, 1.1, 1.2]).median
+    drawn = torch.Generator().manual_seed(0)
+    held = 0
+    for _ in range(200):
+        middles = torch.randn(9, 1, generator=drawn)
+        _, low, high = across((middles + 0.1 * torch.randn(9, 4, generator=drawn)).tolist())
+        held += low < 0 < high
+    assert 0.85 < held / 200 <= 1.0
+
+
+def test_a_row_is_of_several_processes_and_only_the_first_of_a_pair_looks_inside(monkeypatch):
+    asked = []
+
+    def alone(work, name, other, setting, *, seconds, least, keeping, inside):
+        asked.append((other, seconds, least, keeping, inside))
+        return {
+            "pairs": 4,
+            "quotients": [len(asked)] * 4,
+            "seconds": 1.0,
+            "memory": 1 if inside else None,
+            "profile": {},
+            "apart": 0,
+        }
+
+    monkeypatch.setattr(comparing, "in_its_own_process", alone)
+    setting = Setting(INFERENCE, 1, 1, "float32", kept=True)
+    row = compare("DNL block", setting, peers=["the equations"], limits=LIMITS, seconds=6)
+    assert asked == [(other, 2.0, 2, True, i == 0) for other in ("the equations", "ours again") for i in range(3)]
+    assert (row["ratios"]["the equations"][0], row["control"][0]) == (2, 5)
+    assert row["memory"] == {"ours": 1, "the equations": 1}
 
 
 def test_peak_memory_is_what_is_held_at_once_and_not_what_was_asked_for_in_total():
@@ -170,8 +209,8 @@ def small(monkeypatch):
     for name in BLOCKS:
         monkeypatch.setitem(CASES, name, replace(CASES[name], shape=(256, 6, 5), quick=1))
 
-    def here(work, *arguments, keeping=False):
-        return work(*arguments, rounds=2)
+    def here(work, *arguments, keeping=False, **named):
+        return work(*arguments, **{**named, "rounds": 2})
 
     for module in (command, comparing):
         monkeypatch.setattr(module, "in_its_own_process", here)
@@ -183,7 +222,7 @@ def test_a_block_is_compared_with_its_peers(small, name, work):
     setting, others = Setting(work, 1, 1, "float32"), [*CASES[name].peers]
     row = compare(name, setting, peers=others, limits=LIMITS, seconds=0)
     assert [*row["ratios"]] == others
-    assert row["pairs"] == 4
+    assert row["pairs"] == 4 * comparing.PROCESSES
     assert row["share"] > 0
     assert 0 <= row["apart"] < 1e-5
     assert row["memory"].keys() == {"ours", *others}
