@@ -203,10 +203,11 @@ class Block(PreNormBlock):
     def forward(self, z: Float[Tensor, "b gy gx c"]) -> Float[Tensor, "b gy gx c"]:
         """Mix the tokens, then change each by itself."""
         gy, row = z.shape[1], _row(z)
-        mixed = self.dropout(_row(self.attention(_map(self.attention_norm(row), gy))))
-        row = self.drop_path(self.attention_scale(mixed)) + row
-        changed = _row(self.mlp(_map(self.mlp_norm(row), gy)))
-        return _map(self.drop_path(self.mlp_scale(changed)) + row, gy)
+        row = (
+            self.drop_path(self.attention_scale(self.dropout(_on_map(self.attention, self.attention_norm(row), gy))))
+            + row
+        )
+        return _map(self.drop_path(self.mlp_scale(_on_map(self.mlp, self.mlp_norm(row), gy))) + row, gy)
 
 
 class LearnedPositions(nn.Module):
@@ -469,6 +470,10 @@ def _row(tokens: Float[Tensor, "b gy gx c"]) -> Float[Tensor, "b n c"]:
 
 def _map(row: Float[Tensor, "b n c"], gy: int) -> Float[Tensor, "b gy gx c"]:
     return rearrange(row, "b (gy gx) c -> b gy gx c", gy=gy)
+
+
+def _on_map(part: nn.Module, row: Float[Tensor, "b n c"], gy: int) -> Float[Tensor, "b n c"]:
+    return _row(part(_map(row, gy)))
 
 
 def _grids(image: tuple[int, int], stages: int) -> list[tuple[int, int]]:
