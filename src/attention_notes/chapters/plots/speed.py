@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from attention_notes.chapters.plots import COLOURS, INK, canvas
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.gridspec import GridSpec
 
 Interval = Sequence[float]
 
@@ -22,7 +23,9 @@ def ratios(
     """
     peers = list(dict.fromkeys(peer for rows in panels.values() for row in rows.values() for peer in row))
     looks = dict(zip(peers, zip(COLOURS * 2, "osD^vPX", strict=False), strict=False))
-    axes = canvas(len(panels), 1, width=6.6, height=3.3 * len(panels))
+    lines = [len(rows) for rows in panels.values()]
+    axes = canvas(len(panels), 1, width=6.6, height=0.32 * sum(lines) + 0.5 * len(panels))
+    cast("GridSpec", axes[0].get_gridspec()).set_height_ratios([count + 1 for count in lines])
     for ax, (work, rows) in zip(axes, panels.items(), strict=True):
         for line, (name, row) in enumerate(rows.items()):
             for i, (peer, (median, low, high)) in enumerate(row.items()):
