@@ -24,7 +24,7 @@ def ratios(
     peers = list(dict.fromkeys(peer for rows in panels.values() for row in rows.values() for peer in row))
     looks = dict(zip(peers, zip(COLOURS * 2, "osD^vPX", strict=False), strict=False))
     lines = [len(rows) for rows in panels.values()]
-    axes = canvas(len(panels), 1, width=6.6, height=0.32 * sum(lines) + 0.5 * len(panels))
+    axes = canvas(len(panels), 1, width=6.6, height=0.32 * sum(lines) + 0.8 * len(panels))
     cast("GridSpec", axes[0].get_gridspec()).set_height_ratios([count + 1 for count in lines])
     for ax, (work, rows) in zip(axes, panels.items(), strict=True):
         for line, (name, row) in enumerate(rows.items()):
