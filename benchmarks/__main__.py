@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--decoding", action="store_true", help="time how quickly texts are written, and nothing else")
     parser.add_argument("--training", action="store_true", help="time the training loop, and nothing else")
-    parser.add_argument("--seconds", type=float, default=6, help="for each pair, once it has had four rounds")
+    parser.add_argument("--seconds", type=float, default=6, help="for each pair, in all its processes")
     parser.add_argument("--results", type=Path, help="file of the results; that of the page when not given")
     options = parser.parse_args(arguments)
     torch.set_float32_matmul_precision("highest")
