@@ -35,8 +35,8 @@ FAULTS = {
     ),
     "a branch of a block is normalised as a map": Fault(
         "papers/pvt/model.py",
-        "_map(self.mlp_norm(row), gy)",
-        "self.mlp_norm(_map(row, gy))",
+        "_on_map(self.mlp, self.mlp_norm(row), gy)",
+        "_row(self.mlp(self.mlp_norm(_map(row, gy))))",
         "papers/pvt/test_model.py::test_the_tokens_of_a_block_stand_in_a_row_and_the_numbers_are_those_of_any_block",
     ),
 }
