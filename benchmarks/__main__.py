@@ -80,11 +80,11 @@ def unlike_here(recorded: dict[str, Any], clock: Clock) -> str:
 
 
 def joined(before: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
-    """A record with some cases measured once more; ``since`` says which, when, and of what commit."""
+    """A record with some cases measured once more; ``since`` says which, when, of what commit, and the limits then."""
     again, order = found["goals"].keys(), [*CASES]
     rows = [row for row in before["rows"] if row["case"] not in again] + found["rows"]
     since = [{**run, "cases": [case for case in run["cases"] if case not in again]} for run in before.get("since", [])]
-    since.append({**{name: found[name] for name in ("commit", "date", "minutes")}, "cases": [*again]})
+    since.append({**{name: found[name] for name in ("commit", "date", "minutes", "limits")}, "cases": [*again]})
     return {
         **before,
         "goals": before["goals"] | found["goals"],

@@ -393,7 +393,7 @@ def test_cases_that_are_measured_again_take_the_place_of_their_rows(tmp_path, mo
     def measured(clock, names, *, seconds):
         rows = [{"case": name, "seconds": now["day"]} for name in names]
         found = {"date": now["day"], "minutes": 3, "rows": rows, "goals": {name: {} for name in names}, "growth": [1]}
-        return command.provenance(CPU, 0) | found
+        return command.provenance(CPU, 0) | found | {"limits": {"of": now["day"]}}
 
     monkeypatch.setattr(command, "measure", measured)
     shell = ["--device", "cpu", "--results", str(file)]
@@ -404,6 +404,8 @@ def test_cases_that_are_measured_again_take_the_place_of_their_rows(tmp_path, mo
     assert [(row["case"], row["seconds"]) for row in found["rows"]] == [*days.items()]
     assert [(run["date"], run["cases"]) for run in found["since"]] == [(2, ["PVT-Small"]), (3, ["TNT-S"])]
     assert (found["date"], found["growth"]) == (1, [1])
+    limits = [run["limits"]["of"] for run in (found, *found["since"])]
+    assert limits == [1, 2, 3], "the share of a row is of the limit that its own run measured"
 
 
 @pytest.mark.parametrize(("part", "value"), [("machine", {"device": "an abacus"}), ("versions", {"torch": "0.1"})])
